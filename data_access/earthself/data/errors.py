@@ -1,0 +1,43 @@
+"""Errors that answer two questions: whose fault is it, and does trying again help.
+
+Every distribution derives its own base from `EarthSelfError`, so that operators, steps and command lines
+treat them alike: `exit_code` is what a process ends with, `retry` is whether another attempt may succeed.
+"""
+
+from __future__ import annotations
+
+
+class EarthSelfError(Exception):
+    """The root of all errors that EarthSelf raises on purpose; the message names the value, the limit and the next step."""
+
+    exit_code: int = 1
+    retry: bool = False
+
+
+class DataError(EarthSelfError):
+    """Anything that goes wrong between a provider or a store and the run's workspace."""
+
+
+class BadInput(DataError):
+    """What the user gave cannot be used as it is (exit 65, never retried)."""
+
+    exit_code = 65
+
+
+class CredentialsRefused(DataError):
+    """A key, a login or a token is missing, wrong or expired (exit 65: only its owner can mend it)."""
+
+    exit_code = 65
+
+
+class NotThere(DataError):
+    """A product, bucket, file or provider that was named does not exist (exit 69)."""
+
+    exit_code = 69
+
+
+class TryAgain(DataError):
+    """The other side is slow, busy or gone for now (exit 75, retried with backoff)."""
+
+    exit_code = 75
+    retry = True
