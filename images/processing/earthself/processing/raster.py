@@ -1,0 +1,239 @@
+"""Grids, windows and COG files, so that no step ever holds a whole scene.
+
+A raster is written window by window into a tiled GeoTIFF (ZSTD level 1, cheap) and copied to a COG when it is complete; the name that
+was asked for appears only then. GDAL's own COG writer cannot be streamed to: it wants the finished image.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from earthself.data.errors import BadInput, EarthSelfError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from affine import Affine
+    from earthself.data.area import Area
+    from numpy.typing import NDArray
+    from rasterio.windows import Window
+
+BLOCK = 512
+"""Side of a tile of every raster that we write, pixels."""
+
+
+class RasterError(EarthSelfError):
+    """A raster cannot be read, written or placed as asked."""
+
+    exit_code = 65
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a north-up raster lie."""
+
+    crs: str
+    """What pyproj understands, preferably `EPSG:<code>`."""
+    transform: Affine
+    """Pixel (column, row) to CRS coordinates of its upper left corner, units of the CRS."""
+    width: int
+    """Pixels from west to east."""
+    height: int
+    """Pixels from north to south."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top in units of the CRS."""
+        left, top = self.transform.c, self.transform.f
+        return (left, top + self.height * self.transform.e, left + self.width * self.transform.a, top)
+
+    @property
+    def resolution(self) -> float:
+        """Pixel width in units of the CRS."""
+        return float(self.transform.a)
+
+    @property
+    def window(self) -> Window:
+        """The window that is the whole grid."""
+        from rasterio.windows import Window
+
+        return Window(0, 0, self.width, self.height)
+
+    def window_grid(self, window: Window) -> Grid:
+        """Cut out the grid of the pixels in `window`."""
+        from affine import Affine
+
+        return Grid(self.crs, self.transform * Affine.translation(window.col_off, window.row_off), int(window.width), int(window.height))
+
+    @classmethod
+    def of(cls, dataset: Any) -> Grid:  # noqa: ANN401 (a rasterio dataset, which has no types)
+        """Take the grid of an open rasterio dataset; raises `RasterError` where it is not georeferenced."""
+        if dataset.crs is None:
+            raise RasterError(f"{dataset.name} has no coordinate reference system; write one with the transform before it is used")
+        return cls(_crs_name(dataset.crs), dataset.transform, dataset.width, dataset.height)
+
+    @classmethod
+    def for_area(cls, area: Area, resolution: float, crs: str | None = None) -> Grid:
+        """Lay the smallest grid over `area` whose edges are multiples of `resolution` (units of the CRS).
+
+        Without `crs` it is the UTM zone of the area's centroid. Transverse Mercator counts longitudes from its central meridian, so an
+        area over the antimeridian, or over several zones, is one raster without a seam.
+        """
+        import shapely
+        from affine import Affine
+        from pyproj import Transformer
+
+        if not resolution > 0:
+            raise BadInput(f"resolution {resolution} is not above 0; give the pixel size in units of the map's CRS, such as 10 (metres)")
+        crs = crs or f"EPSG:{area.utm_epsg()}"
+        to_map = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+        lonlat = shapely.get_coordinates(shapely.segmentize(area.geometry, 0.01 if max(_extent(area.geometry)) < 5 else 0.1))
+        x, y = to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)
+        left, bottom, right, top = (float(v) for v in (x.min(), y.min(), x.max(), y.max()))
+        columns = (math.floor(left / resolution + 1e-6), math.ceil(right / resolution - 1e-6))
+        rows = (math.floor(bottom / resolution + 1e-6), math.ceil(top / resolution - 1e-6))
+        transform = Affine(resolution, 0, columns[0] * resolution, 0, -resolution, rows[1] * resolution)
+        return cls(crs, transform, max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+
+
+def windows(grid: Grid, size: int = 1024) -> Iterator[Window]:
+    """Windows of `size` pixels a side over `grid`, row by row; those at the right and lower edge are smaller."""
+    from rasterio.windows import Window
+
+    for row in range(0, grid.height, size):
+        for column in range(0, grid.width, size):
+            yield Window(column, row, min(size, grid.width - column), min(size, grid.height - row))
+
+
+@dataclass
+class CogWriter:
+    """Write a COG window by window; memory does not depend on the size of the image.
+
+    >>> with CogWriter(path, grid, 1, "uint16", nodata=0, categorical=True) as cog:
+    ...     for window in windows(grid):
+    ...         cog.write(codes(window), window)
+
+    Leaving the block with an error, or being interrupted, leaves no file.
+    """
+
+    path: Path
+    grid: Grid
+    count: int
+    """Bands."""
+    dtype: str
+    nodata: float | None
+    categorical: bool
+    """True: overviews by nearest neighbour, no value is ever made that was not in the image; False: average."""
+    descriptions: Sequence[str] = ()
+    """A name for each band."""
+    colors: Mapping[int, str] | None = None
+    """Value to `#rrggbb`; a palette where the raster is one band of uint8, otherwise kept as the band's tag `COLORS`."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """GDAL metadata of the file."""
+    compress: str = "DEFLATE"
+    level: int = 6
+    threads: int = 1
+    copy_seconds: float = field(default=0.0, init=False)
+    """CPU seconds of the copy to COG, known after close: a step's metric."""
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+        self._draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.draft.tif")
+        self._final = self.path.with_name(f".{self.path.name}.{os.getpid()}.part.tif")
+        self._dataset: Any = None
+
+    def __enter__(self) -> Self:
+        import rasterio
+
+        self._dataset = rasterio.open(
+            self._draft,
+            "w",
+            driver="GTiff",
+            width=self.grid.width,
+            height=self.grid.height,
+            count=self.count,
+            dtype=self.dtype,
+            crs=self.grid.crs,
+            transform=self.grid.transform,
+            nodata=self.nodata,
+            tiled=True,
+            blockxsize=BLOCK,
+            blockysize=BLOCK,
+            interleave="band",
+            compress="ZSTD",
+            zstd_level=1,
+            predictor=1 if self.categorical else _predictor(self.dtype),
+            bigtiff="IF_SAFER",
+            num_threads=self.threads,
+        )
+        self._describe(self._dataset)
+        return self
+
+    def write(self, array: NDArray[np.generic], window: Window) -> None:
+        """Write `array`, (bands, rows, columns) or (rows, columns) of a single band, at `window`."""
+        data = array[None] if array.ndim == 2 else array
+        if data.shape != (self.count, int(window.height), int(window.width)):
+            raise RasterError(f"{self.path.name}: an array of {array.shape} does not fit {self.count} bands at {window}")
+        self._dataset.write(data.astype(self.dtype, copy=False), window=window)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._dataset.close()
+        try:
+            if kind is None:
+                self._copy()
+        finally:
+            for rest in (self._draft, self._final):
+                rest.unlink(missing_ok=True)
+
+    def _copy(self) -> None:
+        import rasterio.shutil
+
+        started = time.process_time()
+        rasterio.shutil.copy(
+            self._draft,
+            self._final,
+            driver="COG",
+            compress=self.compress,
+            level=self.level,
+            predictor="NO" if self.categorical else "YES",
+            blocksize=BLOCK,
+            overviews="AUTO",
+            overview_resampling="NEAREST" if self.categorical else "AVERAGE",
+            bigtiff="IF_SAFER",
+            num_threads=self.threads,
+        )
+        self._final.replace(self.path)
+        self.copy_seconds = time.process_time() - started
+
+    def _describe(self, dataset: Any) -> None:  # noqa: ANN401
+        dataset.update_tags(**self.tags)
+        for index, text in enumerate(self.descriptions, start=1):
+            dataset.set_band_description(index, text)
+        if self.colors and self.count == 1 and self.dtype == "uint8":
+            dataset.write_colormap(1, {value: _rgb(color) for value, color in self.colors.items()})
+        elif self.colors:
+            dataset.update_tags(1, COLORS=" ".join(f"{value}={color}" for value, color in sorted(self.colors.items())))
+
+
+def _predictor(dtype: str) -> int:
+    return 3 if dtype.startswith("float") else 2
+
+
+def _rgb(color: str) -> tuple[int, int, int, int]:
+    return (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16), 255)
+
+
+def _extent(geometry: Any) -> tuple[float, float]:  # noqa: ANN401 (a shapely geometry)
+    west, south, east, north = geometry.bounds
+    return (east - west, north - south)
+
+
+def _crs_name(crs: Any) -> str:  # noqa: ANN401 (a rasterio CRS)
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
