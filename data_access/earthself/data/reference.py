@@ -47,5 +47,7 @@ class Reference:
             raise NotThere(f"{path} does not exist any more; clear the task that wrote it")
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != self.sha256:
-            raise NotThere(f"{path} has changed since it was handed over ({found[:12]} is not {self.sha256[:12]}); clear the task that wrote it")
+            raise NotThere(
+                f"{path} has changed since it was handed over ({found[:12]} is not {self.sha256[:12]}); clear the task that wrote it"
+            )
         return path
