@@ -1,0 +1,90 @@
+"""From probabilities to codes: every rule by which a pixel gets a class, or none and a flag that says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from earthself.processing.models.card import ModelCard, WaterLimits
+    from numpy.typing import NDArray
+
+NODATA = 1
+NOVEL = 16
+NO_CLASS = 32
+WATER = 64
+
+_STEPS = 1000
+
+
+class Decider:
+    """The rules of one card, made ready once. Calls are pure: the same pixel always gets the same answer."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
+        codes = sorted({c.code for c in card.classes})
+        self._members = [[i for i, c in enumerate(card.classes) if c.code == code] for code in codes]
+        self._codes = np.array(codes, dtype=np.uint16)
+        least = [min(c.min_probability for c in card.classes if c.code == code) for code in codes]
+        self._least = np.array(least, dtype=np.float32)
+        p, value = zip(*card.confidence, strict=True)
+        self._curve = np.rint(np.interp(np.arange(_STEPS + 1) / _STEPS, p, value)).clip(0, 100).astype(np.uint8)
+        self._bands = {name: i for i, name in enumerate(card.bands)}
+
+    def __call__(
+        self, pixels: NDArray[np.float32], probabilities: NDArray[np.float32], novelty: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Codes, confidence and flags, each (n), of reflectances (bands, n), probabilities (classes, n), novelty (n) or None."""
+        merged = self._merge(probabilities)
+        best = merged.argmax(axis=0)
+        lead = np.take_along_axis(merged, best[None], axis=0)[0]
+        code = self._codes[best]
+        sure = (code != 0) & (lead >= self._least[best])
+        if self._card.min_margin > 0 and len(merged) > 1:
+            second = np.partition(merged, -2, axis=0)[-2]
+            sure &= lead - second >= self._card.min_margin
+        flags = np.where(sure, 0, NO_CLASS).astype(np.uint8)
+        if novelty is not None and self._card.novelty_threshold is not None:
+            # Written so that a distance which is not a number counts as far away.
+            novel = ~(novelty <= self._card.novelty_threshold)
+            flags[novel] = NOVEL
+        confidence = self._curve[(lead * _STEPS).astype(np.int32).clip(0, _STEPS)]
+        self._apply_water(pixels, code, confidence, flags)
+        unknown = (flags & (NOVEL | NO_CLASS)) != 0
+        code[unknown] = 0
+        confidence[unknown] = 0
+        return code, confidence, flags
+
+    def _merge(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._card.softmax:
+            probabilities = np.exp(probabilities - probabilities.max(axis=0))
+            probabilities /= probabilities.sum(axis=0)
+        if len(self._members) == len(probabilities):
+            return probabilities[[m[0] for m in self._members]]
+        return np.stack([probabilities[m].sum(axis=0) for m in self._members])
+
+    def _apply_water(
+        self, pixels: NDArray[np.float32], code: NDArray[np.uint16], confidence: NDArray[np.uint8], flags: NDArray[np.uint8]
+    ) -> None:
+        rule = self._card.water
+        if rule is None:
+            return
+        green, red, nir, swir = (pixels[self._bands[b]] for b in ("B03", "B04", "B08", "B11"))
+        perhaps = inside(rule.perhaps, green, red, nir, swir)
+        if not perhaps.any():
+            return
+        sure = perhaps & inside(rule.sure, green, red, nir, swir)
+        flags[perhaps] = NO_CLASS
+        flags[sure] = WATER
+        code[sure] = rule.code
+        confidence[sure] = rule.confidence
+
+
+def inside(
+    limits: WaterLimits, green: NDArray[np.float32], red: NDArray[np.float32], nir: NDArray[np.float32], swir: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Where all limits hold, (n), without divisions, so that dark pixels do no harm. MNDWI: Xu 2006, doi:10.1080/01431160600589179."""
+    mndwi = green - swir >= limits.mndwi_min * (green + swir)
+    ndvi = nir - red <= limits.ndvi_max * (nir + red)
+    return mndwi & ndvi & (nir <= limits.nir_max) & (swir <= limits.swir_max)
