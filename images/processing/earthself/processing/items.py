@@ -68,8 +68,8 @@ def raster_asset(
 ) -> pystac.Asset:
     """Describe the raster at `path`: media type, grid, bands with type and nodata, size and checksum.
 
-    `bands` adds fields to the bands in order (`name`, `description`, `unit`, `eo:common_name`, …); `legend` says what the values of the
-    first band mean.
+    `bands` adds fields to the bands in order (`name`, `description`, `unit`, `eo:common_name`, …; None removes a field); `legend`
+    says what the values of the first band mean.
     """
     import pystac
     import rasterio
@@ -81,6 +81,8 @@ def raster_asset(
     if legend is not None:
         described[0]["classification:classes"] = classes(legend)
     for one in described:
+        for name in [name for name, value in one.items() if value is None]:
+            del one[name]
         one["raster:spatial_resolution"] = grid.resolution
     fields: dict[str, Any] = {
         "proj:code": grid.crs if grid.crs.startswith("EPSG:") else None,

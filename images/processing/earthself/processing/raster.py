@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from earthself.data.errors import BadInput, EarthSelfError
+from earthself.processing.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +28,8 @@ BLOCK = 512
 """Side of a tile of every raster that we write, pixels."""
 
 
-class RasterError(EarthSelfError):
-    """A raster cannot be read, written or placed as asked."""
-
-    exit_code = 65
+class RasterError(BadInput):
+    """A raster cannot be read, written or placed as asked (exit 65)."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +83,27 @@ class Grid:
         Without `crs` it is the UTM zone of the area's centroid. Transverse Mercator counts longitudes from its central meridian, so an
         area over the antimeridian, or over several zones, is one raster without a seam.
         """
-        import shapely
         from affine import Affine
-        from pyproj import Transformer
+        from earthself.processing.zones import in_crs
 
         if not resolution > 0:
             raise BadInput(f"resolution {resolution} is not above 0; give the pixel size in units of the map's CRS, such as 10 (metres)")
         crs = crs or f"EPSG:{area.utm_epsg()}"
-        to_map = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
-        lonlat = shapely.get_coordinates(shapely.segmentize(area.geometry, 0.01 if max(_extent(area.geometry)) < 5 else 0.1))
-        x, y = to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)
-        left, bottom, right, top = (float(v) for v in (x.min(), y.min(), x.max(), y.max()))
+        left, bottom, right, top = in_crs(area, crs).bounds
         columns = (math.floor(left / resolution + 1e-6), math.ceil(right / resolution - 1e-6))
         rows = (math.floor(bottom / resolution + 1e-6), math.ceil(top / resolution - 1e-6))
         transform = Affine(resolution, 0, columns[0] * resolution, 0, -resolution, rows[1] * resolution)
         return cls(crs, transform, max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+
+
+def gdal(cache: int = 64 * 2**20) -> Any:  # noqa: ANN401 (a rasterio environment, which has no types)
+    """Keep GDAL's block cache to `cache` bytes and let it look at no neighbouring files: a context manager around reading and writing.
+
+    GDAL's own default is 5 % of the machine's memory, whatever the container may use.
+    """
+    import rasterio
+
+    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
 
 def windows(grid: Grid, size: int = 1024) -> Iterator[Window]:
@@ -132,8 +136,9 @@ class CogWriter:
     """True: overviews by nearest neighbour, no value is ever made that was not in the image; False: average."""
     descriptions: Sequence[str] = ()
     """A name for each band."""
-    colors: Mapping[int, str] | None = None
-    """Value to `#rrggbb`; a palette where the raster is one band of uint8, otherwise kept as the band's tag `COLORS`."""
+    colors: Mapping[int, tuple[int, int, int]] | None = None
+    """Value to red, green, blue (0-255), as `Legend.colors()` gives them; a palette where the raster is one band of uint8,
+    otherwise kept as the band's tag `COLORS`."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """GDAL metadata of the file."""
     compress: str = "DEFLATE"
@@ -216,22 +221,13 @@ class CogWriter:
         for index, text in enumerate(self.descriptions, start=1):
             dataset.set_band_description(index, text)
         if self.colors and self.count == 1 and self.dtype == "uint8":
-            dataset.write_colormap(1, {value: _rgb(color) for value, color in self.colors.items()})
+            dataset.write_colormap(1, {value: (*color, 255) for value, color in self.colors.items()})
         elif self.colors:
-            dataset.update_tags(1, COLORS=" ".join(f"{value}={color}" for value, color in sorted(self.colors.items())))
+            dataset.update_tags(1, COLORS=" ".join(f"{value}=#{bytes(color).hex()}" for value, color in sorted(self.colors.items())))
 
 
 def _predictor(dtype: str) -> int:
     return 3 if dtype.startswith("float") else 2
-
-
-def _rgb(color: str) -> tuple[int, int, int, int]:
-    return (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16), 255)
-
-
-def _extent(geometry: Any) -> tuple[float, float]:  # noqa: ANN401 (a shapely geometry)
-    west, south, east, north = geometry.bounds
-    return (east - west, north - south)
 
 
 def _crs_name(crs: Any) -> str:  # noqa: ANN401 (a rasterio CRS)

@@ -1,0 +1,100 @@
+"""The area of interest on a map's pixels: its outline in the map's CRS and the exact share of each pixel that it covers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from earthself.processing.raster import Grid
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from earthself.data.area import Area
+    from rasterio.windows import Window
+
+_DENSE = 0.01
+"""Degrees between the points of an edge before it is projected: a straight line in lon/lat bends by under 5 cm within 0.01 degrees."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """An area in the CRS of a map."""
+
+    shape: Any
+    """A shapely geometry in CRS units."""
+    grid: Grid
+    """The map's pixels."""
+
+    @classmethod
+    def of(cls, area: Area, grid: Grid) -> Zone:
+        """Project the area into the CRS of the grid."""
+        return cls(in_crs(area, grid.crs), grid)
+
+    def extended(self) -> Zone:
+        """Return the same zone on a grid that covers all of it, with the map's pixels at whole offsets (see `offset`)."""
+        from affine import Affine
+
+        left, bottom, right, top = self.shape.bounds
+        t = self.grid.transform
+        first = (min(0, math.floor((left - t.c) / t.a)), min(0, math.floor((top - t.f) / t.e)))
+        last = (max(self.grid.width, math.ceil((right - t.c) / t.a)), max(self.grid.height, math.ceil((bottom - t.f) / t.e)))
+        grid = Grid(self.grid.crs, t * Affine.translation(*first), last[0] - first[0], last[1] - first[1])
+        return Zone(self.shape, grid)
+
+    def touched(self, window: Window) -> NDArray[np.bool_]:
+        """Say which pixels of `window` the area touches at all."""
+        from rasterio.features import geometry_mask
+
+        part = self._part(window)
+        if isinstance(part, bool):
+            return np.full(_shape(window), part)
+        transform = self.grid.window_grid(window).transform
+        return np.asarray(geometry_mask([part], _shape(window), transform, all_touched=True, invert=True))
+
+    def coverage(self, window: Window) -> NDArray[np.float64]:
+        """Compute the share of each pixel of `window` that the area covers, 0 to 1 (exactextract: exact to 1e-7 of a pixel)."""
+        part = self._part(window)
+        if isinstance(part, bool):
+            return np.full(_shape(window), float(part))
+        from exactextract import exact_extract
+        from exactextract.raster import NumPyRasterSource
+        from shapely.geometry import mapping
+
+        left, bottom, right, top = self.grid.window_grid(window).bounds
+        raster = NumPyRasterSource(np.zeros(_shape(window)), xmin=left, ymin=bottom, xmax=right, ymax=top)
+        feature = {"type": "Feature", "properties": {}, "geometry": mapping(part)}
+        (found,) = exact_extract(raster, feature, ["cell_id", "coverage"])
+        shares = np.zeros(int(window.height) * int(window.width))
+        shares[found["properties"]["cell_id"]] = found["properties"]["coverage"]
+        return shares.reshape(_shape(window))
+
+    def _part(self, window: Window) -> Any:  # noqa: ANN401 (a shapely geometry, or True for all and False for nothing)
+        """Cut out the polygons within `window`, so that a long outline costs only where it runs."""
+        import shapely
+
+        rectangle = shapely.box(*self.grid.window_grid(window).bounds)
+        if not shapely.intersects(self.shape, rectangle):
+            return False
+        if shapely.contains_properly(self.shape, rectangle):
+            return True
+        part = shapely.intersection(self.shape, rectangle)
+        polygons = [each for each in shapely.get_parts(part) if each.geom_type == "Polygon" and each.area > 0]
+        return shapely.MultiPolygon(polygons) if polygons else False
+
+
+def in_crs(area: Area, crs: str) -> Any:  # noqa: ANN401 (a shapely geometry)
+    """Project an area, in one piece over the antimeridian, with its edges following straight lines in lon/lat."""
+    import shapely
+    from pyproj import Transformer
+
+    to_map = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    dense = shapely.segmentize(area.unwrapped(), _DENSE)
+    projected = shapely.transform(dense, lambda lonlat: np.column_stack(to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)))
+    shapely.prepare(projected)
+    return projected
+
+
+def _shape(window: Window) -> tuple[int, int]:
+    return int(window.height), int(window.width)
