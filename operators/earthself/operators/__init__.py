@@ -1,0 +1,22 @@
+"""Airflow operators for Earth observation. Nothing here imports a raster library, EODAG or gRPC before a task runs."""
+
+from __future__ import annotations
+
+from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
+from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
+from earthself.operators.publish import PublishOperator
+from earthself.operators.resources import StepResources
+from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
+from earthself.operators.step import ProcessingStepOperator
+
+__all__ = [
+    "EODAGDownloadOperator",
+    "EODAGSearchOperator",
+    "EarthSignatureIngestOperator",
+    "EarthSignatureListOperator",
+    "EstimateOperator",
+    "PlanBatchesOperator",
+    "ProcessingStepOperator",
+    "PublishOperator",
+    "StepResources",
+]

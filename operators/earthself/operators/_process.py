@@ -1,0 +1,219 @@
+"""A step as a supervised process: one session, its lines handed on once, its memory watched, all of it ended together.
+
+What a container's runtime would enforce is enforced here by watching: memory is the sum over the session's processes, and
+a session that grows past its limit is killed like a container would be.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_WATCH_SECONDS = 0.2
+_LINE_LIMIT = 16_384
+_LAUNCHER = str(Path(__file__).with_name("_launch.py"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended and what it used."""
+
+    exit_code: int
+    """As a shell gives it: 128 + n when signal n ended it; 137 when it was killed for memory."""
+    seconds: float
+    """Wall-clock time."""
+    cpu_seconds: float
+    """User and system time of the process and of the children that it waited for."""
+    peak_memory: int
+    """Highest sum over the session's processes that was seen, bytes."""
+    memory_exceeded: bool
+    """Whether the session was killed because it grew past its limit."""
+    stopped: bool
+    """Whether `stop` ended it."""
+
+
+class StepProcess:
+    """One command in a session of its own."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory: int | None = None) -> None:
+        self._command = [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), *command]
+        self._env = dict(env)
+        self._cwd = cwd
+        self._limit = memory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+        self._exceeded = False
+        self._peak = 0
+
+    def run(self, on_line: Callable[[str], None]) -> Outcome:
+        """Start the command, hand every line of its output to `on_line` once, and wait; leaves no process of the session behind."""
+        before, started = _children_cpu(), time.monotonic()
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._env,
+            cwd=self._cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            if self._stopped:
+                self._signal(signal.SIGKILL)
+            self._follow(self._process, on_line)
+            code = self._process.wait()
+        finally:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+        code = 137 if self._exceeded else code if code >= 0 else 128 - code
+        return Outcome(code, time.monotonic() - started, _children_cpu() - before, self._peak, self._exceeded, self._stopped)
+
+    def stop(self, grace: float) -> None:
+        """Ask the whole session to end (SIGTERM), and kill after `grace` seconds what is still there (SIGKILL)."""
+        self._stopped = True
+        if self._process is None:
+            return
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while time.monotonic() < deadline and _alive(self._members()):
+            time.sleep(0.02)
+        self._signal(signal.SIGKILL)
+
+    def _follow(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
+        """Pass on lines until both pipes are closed, or the process has ended and what it wrote is read."""
+        assert process.stdout is not None  # noqa: S101 - Popen was given PIPE
+        assert process.stderr is not None  # noqa: S101
+        pipes = {pipe.fileno(): _Lines() for pipe in (process.stdout, process.stderr)}
+        with selectors.DefaultSelector() as selector, process.stdout, process.stderr:
+            for pipe in (process.stdout, process.stderr):
+                os.set_blocking(pipe.fileno(), False)
+                selector.register(pipe, selectors.EVENT_READ)
+            next_watch = 0.0
+            while selector.get_map():
+                ready = selector.select(_WATCH_SECONDS)
+                for key, _ in ready:
+                    if not _pump(key.fd, pipes[key.fd], on_line):
+                        selector.unregister(key.fileobj)
+                if time.monotonic() >= next_watch:
+                    self._watch()
+                    next_watch = time.monotonic() + _WATCH_SECONDS
+                if not ready and process.poll() is not None:
+                    break
+        for lines in pipes.values():
+            for line in lines.rest():
+                on_line(line)
+
+    def _watch(self) -> None:
+        members = self._members()
+        used = sum(_resident(pid) for pid in members)
+        if self._limit is not None and used > self._limit:
+            used = sum(_proportional(pid) for pid in members)  # shared pages once: only worth its price near the limit
+            if used > self._limit:
+                self._exceeded = True
+                self._signal(signal.SIGKILL)
+        self._peak = max(self._peak, used)
+
+    def _members(self) -> list[int]:
+        """List the processes of the session: what `set -m` puts in another group is still there, what calls setsid itself is not."""
+        session = self._process.pid if self._process else -1
+        return [pid for pid in _pids() if _session(pid) == session]
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._members():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+class _Lines:
+    """Bytes in, whole lines out; a carriage return ends a line too (progress bars), and so does the limit."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        *whole, self._kept = (self._kept + data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")).split(b"\n")
+        if len(self._kept) > _LINE_LIMIT:
+            whole.append(self._kept)
+            self._kept = b""
+        yield from (line.decode(errors="replace") for line in whole if line.strip())
+
+    def rest(self) -> Iterator[str]:
+        kept, self._kept = self._kept, b""
+        if kept.strip():
+            yield kept.decode(errors="replace")
+
+
+def _pump(fd: int, lines: _Lines, on_line: Callable[[str], None]) -> bool:
+    """Read what is there; False at the end of the pipe."""
+    while True:
+        try:
+            data = os.read(fd, 65_536)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        for line in lines.feed(data):
+            on_line(line)
+
+
+def _pids() -> list[int]:
+    import psutil
+
+    found: list[int] = psutil.pids()
+    return found
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
+
+
+def _alive(pids: list[int]) -> bool:
+    import psutil
+
+    for pid in pids:
+        try:
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            continue
+    return False
+
+
+def _resident(pid: int) -> int:
+    return _memory(pid, lambda process: process.memory_info().rss)
+
+
+def _proportional(pid: int) -> int:
+    def pss(process: Any) -> int:  # noqa: ANN401 - psutil has no types
+        info = process.memory_full_info()
+        return int(getattr(info, "pss", info.uss))
+
+    return _memory(pid, pss)
+
+
+def _memory(pid: int, ask: Callable[[Any], int]) -> int:
+    import psutil
+
+    try:
+        return int(ask(psutil.Process(pid)))
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

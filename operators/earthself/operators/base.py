@@ -1,0 +1,57 @@
+"""What all operators share: errors that say whether to try again, and the run's folder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from earthself.operators.errors import translated
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from earthself.data.workspace import RunFolder
+
+RETRIES = 3
+RETRY_DELAY = timedelta(seconds=5)
+MAX_RETRY_DELAY = timedelta(minutes=2)
+"""At most three further attempts after about 5, 10 and 20 s: errors that say so themselves are the only ones tried again."""
+
+
+class EarthSelfOperator(BaseOperator):
+    """An operator whose errors follow `earthself.data.errors`; subclasses write `work` instead of `execute`."""
+
+    def __init__(
+        self,
+        *,
+        retries: int = RETRIES,
+        retry_delay: timedelta = RETRY_DELAY,
+        retry_exponential_backoff: float = 2.0,
+        max_retry_delay: timedelta = MAX_RETRY_DELAY,
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
+    ) -> None:
+        # Airflow reads a mapped operator's defaults from this signature, so they cannot be set below it.
+        super().__init__(
+            retries=retries,
+            retry_delay=retry_delay,
+            retry_exponential_backoff=retry_exponential_backoff,
+            max_retry_delay=max_retry_delay,
+            **kwargs,
+        )
+
+    def execute(self, context: Context) -> Any:  # noqa: ANN401 - what a task returns is its own business
+        """Do the work; permanent errors fail the task at once, temporary ones are retried."""
+        with translated(self.log):
+            return self.work(context)
+
+    @abstractmethod
+    def work(self, context: Context) -> Any:  # noqa: ANN401
+        """Do the operator's own work; raises errors derived from `EarthSelfError`."""
+
+    def run_folder(self, context: Context) -> RunFolder:
+        """Name the folder of the current run in the workspace."""
+        from earthself.data.workspace import Workspace
+
+        ti = context["ti"]
+        return Workspace.from_env().run(ti.dag_id, ti.run_id)

@@ -1,0 +1,82 @@
+"""STAC catalogues as the tasks between the steps handle them: plain JSON, since no task needs a pixel or a class for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from earthself.data.reference import Reference
+from earthself.data.workspace import read_json, write_json
+from earthself.operators.errors import BadRequest
+
+CATALOG = "catalog.json"
+AREA = "area.geojson"
+
+
+def safe_name(text: str) -> str:
+    """Make a file name of an id that somebody else chose: no separators, no leading dot."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:200] or "item"
+
+
+def write_catalog(folder: Path, title: str, items: Iterable[Mapping[str, Any]], area: Mapping[str, Any] | None = None) -> Reference:
+    """Write items below `folder` and then its `catalog.json`, with `area.geojson` beside it; absolute asset hrefs stay as they are."""
+    links = []
+    for item in items:
+        name = safe_name(str(item["id"]))
+        write_json(folder / name / f"{name}.json", item)
+        links.append(f"./{name}/{name}.json")
+    return _write(folder, title, links, area)
+
+
+def link_catalog(folder: Path, title: str, items: Iterable[Path], area: Mapping[str, Any] | None = None) -> Reference:
+    """Write a catalogue that lists item files where they lie."""
+    return _write(folder, title, [os.path.relpath(path, folder) for path in items], area)
+
+
+def item_paths(catalog: Path) -> list[Path]:
+    """List the item files of a local catalogue, in its order; raises `BadRequest` for a link that leaves the machine."""
+    found: list[Path] = []
+    for link in read_json(catalog).get("links", []):
+        if link.get("rel") == "item":
+            href = str(link["href"])
+            if "://" in href:
+                raise BadRequest(f"{catalog} links to {href}; a run's catalogues list local files only")
+            found.append(Path(os.path.normpath(catalog.parent / href)))
+    return found
+
+
+def read_items(catalog: Path) -> Iterator[dict[str, Any]]:
+    """Read the items that a local catalogue lists."""
+    for path in item_paths(catalog):
+        yield read_json(path)
+
+
+def area_beside(catalog: Path) -> dict[str, Any] | None:
+    """Read the area of interest that travels with a catalogue, as GeoJSON."""
+    path = catalog.parent / AREA
+    return dict(read_json(path)) if path.is_file() else None
+
+
+def asset_path(item_file: Path, href: str) -> Path:
+    """Give the local path of an asset of an item in a file."""
+    return Path(os.path.normpath(item_file.parent / href))
+
+
+def empty_folder(folder: Path) -> Path:
+    """Make a folder without what an earlier attempt left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _write(folder: Path, title: str, hrefs: list[str], area: Mapping[str, Any] | None) -> Reference:
+    links = [{"rel": "root", "href": f"./{CATALOG}", "type": "application/json"}]
+    links += [{"rel": "item", "href": href, "type": "application/geo+json"} for href in hrefs]
+    if area is not None:
+        write_json(folder / AREA, area)
+    catalog = {"type": "Catalog", "stac_version": "1.1.0", "id": safe_name(title), "description": title, "links": links}
+    return Reference.to_file(write_json(folder / CATALOG, catalog), len(hrefs))

@@ -1,0 +1,47 @@
+"""How EarthSelf's errors become Airflow's: what the user must mend fails at once, what may pass is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from earthself.data.errors import EarthSelfError
+
+
+class OperatorError(EarthSelfError):
+    """What goes wrong in a task of its own accord (never retried)."""
+
+
+class BadRequest(OperatorError):
+    """A parameter of a DAG or an operator cannot be used as it is (exit 65)."""
+
+    exit_code = 65
+
+
+class StepFailed(OperatorError):
+    """A step ended with an exit code other than 0; whether to try again is decided per instance."""
+
+    def __init__(self, message: str, *, exit_code: int, retry: bool) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.retry = retry
+
+
+class AllLost(OperatorError):
+    """No product of the run could be signed."""
+
+
+class TemporaryFailure(AirflowException):
+    """Another attempt may succeed: Airflow retries within the task's `retries` and `retry_delay`."""
+
+
+@contextmanager
+def translated(log: Any) -> Iterator[None]:  # noqa: ANN401 - structlog's and logging's loggers share no type
+    """Log the reason as one line, then raise what tells Airflow whether to try again."""
+    try:
+        yield
+    except EarthSelfError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line for people; Airflow adds the traceback
+        raise (TemporaryFailure if error.retry else AirflowFailException)(str(error)) from error

@@ -1,0 +1,105 @@
+"""The tasks of `land_cover_map` that only decide: is the request sound, what will it cost, who signs which products."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+from earthself.operators.base import EarthSelfOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MAX_BATCHES = 200
+"""Far below Airflow's `max_map_length` (1024), and few enough for its scheduler."""
+MAX_BATCH = 10
+"""Products that one killed batch can cost while there are few."""
+
+
+class EstimateOperator(EarthSelfOperator):
+    """Check a request, say what it will cost, and refuse it when it is too large; returns the estimate as a dict.
+
+    Writes `work/request.json`: the conf with its defaults filled in and the area as GeoJSON.
+    """
+
+    ui_color = "#fff2cc"
+
+    def __init__(self, *, eodag_conn_id: str = "eodag_default", **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.eodag_conn_id = eodag_conn_id
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Validate the run's params, count the products, estimate, refuse."""
+        from earthself.data.workspace import write_json
+        from earthself.hooks.eodag import EodagHook
+        from earthself.operators import estimate, request
+
+        conf = request.validated(dict(context["params"]))
+        found = estimate.estimate(conf, EodagHook(self.eodag_conn_id).sources())
+        estimate.refuse_too_many(found, int(conf["max_products"]))
+        write_json(self.run_folder(context).request, conf)
+        for warning in found.warnings:
+            self.log.warning("%s", warning)
+        self.log.info("Estimate: %s", found)
+        return found.to_dict()
+
+
+class PlanBatchesOperator(EarthSelfOperator):
+    """Cut the products that EarthSignature does not know into batches; returns a list of reference dicts to map over.
+
+    :param products: reference dict of the products found.
+    :param known: reference dict of the signatures known.
+    """
+
+    template_fields: Sequence[str] = ("products", "known")
+    ui_color = "#fff2cc"
+
+    def __init__(self, *, products: Any, known: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
+        self.products = products
+        self.known = known
+
+    def work(self, context: Context) -> list[dict[str, Any]]:
+        """Write `batches/NNNN/catalog.json` with links to the products' items; skips the rest when nothing was found."""
+        from earthself.data.reference import Reference
+        from earthself.operators import catalogs
+
+        found = Reference.from_dict(self.products)
+        if found.count == 0:
+            raise AirflowSkipException("no product matches the request")
+        known = self._known_products()
+        paths = [path for path in catalogs.item_paths(found.path()) if path.stem not in known]
+        area = catalogs.area_beside(found.path())
+        run = self.run_folder(context)
+        catalogs.empty_folder(run.batches)
+        size = batch_size(len(paths), _workers())
+        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+        self.log.info("%d products: %d known, %d to sign in %d batches", found.count, found.count - len(paths), len(paths), len(batches))
+        return [
+            catalogs.link_catalog(run.batch(number).parent, f"batch {number}", batch, area).to_dict()
+            for number, batch in enumerate(batches)
+        ]
+
+    def _known_products(self) -> set[str]:
+        from earthself.data.reference import Reference
+        from earthself.operators import catalogs
+
+        if not isinstance(self.known, Mapping):
+            return set()
+        catalog = Reference.from_dict(dict(self.known)).path()
+        return {catalogs.safe_name(str(item["properties"]["earthself:product"])) for item in catalogs.read_items(catalog)}
+
+
+def batch_size(products: int, workers: int) -> int:
+    """Choose how many products a batch has: all workers busy, at most `MAX_BATCH` products lost together, at most `MAX_BATCHES` batches.
+
+    The last rule wins, so that 10,000 products make 200 batches of 50.
+    """
+    return max(1, min(math.ceil(products / workers), MAX_BATCH), math.ceil(products / MAX_BATCHES))
+
+
+def _workers() -> int:
+    return int(os.environ.get("EARTHSELF_WORKERS") or 0) or os.cpu_count() or 1

@@ -1,0 +1,114 @@
+"""What a user may ask `land_cover_map` for: one JSON schema for the form, the REST API and the estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from earthself.operators.errors import BadRequest
+
+MAX_PRODUCTS = 10_000
+
+SCHEMA: dict[str, dict[str, Any]] = {
+    "area": {
+        "title": "Area",
+        "description": "[west, south, east, north] in degrees (west > east crosses the antimeridian), or a GeoJSON (Multi)Polygon, "
+        "longitude before latitude.",
+        "type": ["object", "array"],
+        "examples": [[14.2, 48.2, 14.4, 48.3]],
+    },
+    "start": {
+        "title": "Start",
+        "description": "First day or instant (RFC 3339), such as 2017-06-13 or 2017-06-13T10:00:00Z.",
+        "type": "string",
+        "examples": ["2017-06-01"],
+    },
+    "end": {
+        "title": "End",
+        "description": "First day or instant that is no longer part of the period.",
+        "type": "string",
+        "examples": ["2017-07-01"],
+    },
+    "collection": {
+        "title": "Collection",
+        "description": "EODAG collection id.",
+        "type": "string",
+        "minLength": 1,
+        "default": "S2_MSI_L2A",
+        "examples": ["S2_MSI_L2A"],
+    },
+    "provider": {
+        "title": "Provider",
+        "description": "EODAG provider; empty takes the configured order, the next one when one fails.",
+        "type": ["null", "string"],
+        "default": None,
+        "examples": ["earth_search", "planetary_computer"],
+    },
+    "max_cloud_cover": {
+        "title": "Most clouds",
+        "description": "Percent of a product that may be cloudy.",
+        "type": "number",
+        "minimum": 0,
+        "maximum": 100,
+        "default": 60,
+    },
+    "mask": {
+        "title": "Cloud mask",
+        "description": "auto: the scene classification where there is one, else csmask; none maps clouds as if they were land cover.",
+        "type": "string",
+        "enum": ["auto", "scl", "csmask", "none"],
+        "default": "auto",
+    },
+    "model": {
+        "title": "Model",
+        "description": "Name in the model registry.",
+        "type": "string",
+        "minLength": 1,
+        "default": "baseline",
+    },
+    "max_products": {
+        "title": "Most products",
+        "description": "More are refused, with their number and an estimate, before anything is downloaded.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_PRODUCTS,
+        "default": 200,
+    },
+    "title": {
+        "title": "Title",
+        "description": "For people; shown in the report.",
+        "type": ["null", "string"],
+        "maxLength": 200,
+        "default": None,
+    },
+}
+"""JSON schema of each key of the conf of `land_cover_map`; those without a default must be given."""
+
+
+def params() -> dict[str, Any]:
+    """Make the DAG's params, from which Airflow draws its form and checks a trigger's conf."""
+    from airflow.sdk import Param
+
+    return {name: Param(**schema) for name, schema in SCHEMA.items()}
+
+
+def validated(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a conf and fill in the defaults; raises `BadRequest` naming the key, or `BadInput` for the area or the period."""
+    import jsonschema
+
+    unknown = sorted(set(conf) - set(SCHEMA))
+    if unknown:
+        raise BadRequest(f"{', '.join(unknown)} is not part of a request; known are {', '.join(SCHEMA)}")
+    values = {name: conf.get(name, schema.get("default")) for name, schema in SCHEMA.items()}
+    for name, schema in SCHEMA.items():
+        if name not in conf and "default" not in schema:
+            raise BadRequest(f"the request lacks {name}: {schema['description']}")
+        try:
+            jsonschema.validate(values[name], schema)
+        except jsonschema.ValidationError as error:
+            raise BadRequest(f"{name}: {error.message}; {schema['description']}") from None
+    from earthself.data.area import Area
+    from earthself.data.dates import parse_period
+
+    parse_period(values["start"], values["end"])
+    return values | {"area": Area.from_conf(values["area"]).geojson}

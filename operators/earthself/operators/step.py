@@ -1,0 +1,372 @@
+"""Runs a step: any program that reads a STAC catalogue from one folder and leaves one in another (docs/steps.md).
+
+The operator owns what the step should not have to know: staging inputs, secrets, limits, the task's log, retries, and that
+an output is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from earthself.operators.base import EarthSelfOperator
+from earthself.operators.errors import BadRequest, StepFailed
+from earthself.operators.resources import StepResources, spell
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from earthself.data.reference import Reference
+    from earthself.data.workspace import RunFolder
+    from earthself.operators._process import Outcome, StepProcess
+
+_RUNTIMES = ("local", "pod")
+_RESULT_LIMIT = 4096
+_BAD_INPUT, _TRY_AGAIN, _OUT_OF_MEMORY = 65, 75, 137
+_GRACE_SECONDS = 4.0  # Airflow's supervisor kills a task 5 s after SIGTERM
+_TAIL_LINES = 5
+
+
+class ProcessingStepOperator(EarthSelfOperator):
+    """Run a step on a catalogue and return the reference of the catalogue that it left.
+
+    :param step: name of an installed step (entry point group `earthself.steps`), or
+    :param command: the program and its fixed arguments; parameters follow as `--name value`.
+    :param image: container image; needs the runtime `pod`.
+    :param inputs: reference dict of a catalogue, a path, or a list of them (read as one catalogue).
+    :param parameters: passed as `--name value`; None is left out, lists and dicts go as JSON.
+    :param resources: `StepResources` or a dict of its fields.
+    :param runtime: `local` (a process on the worker); None takes EARTHSELF_RUNTIME, else `local`.
+    :param output: output folder below the run's `work` folder; the task id (with the map index) when not given.
+    :param cloud: where a pod should run; said once in the log and not used by `local`.
+    :param eodag_conn_id: connection whose provider settings the step may read; None gives it none.
+    :param env: further environment variables of the step.
+    """
+
+    template_fields: Sequence[str] = ("step", "command", "image", "inputs", "parameters", "output_folder", "env", "cloud")
+    template_fields_renderers = {"parameters": "json", "inputs": "json", "env": "json"}  # noqa: RUF012 - Airflow's own way
+    ui_color = "#d9ead3"
+
+    def __init__(
+        self,
+        *,
+        inputs: Any = None,  # noqa: ANN401 - a dict, an XComArg, a path, or a list of them
+        step: str | None = None,
+        command: Sequence[str] | None = None,
+        image: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        resources: StepResources | dict[str, Any] | None = None,
+        runtime: str | None = None,
+        output: str | None = None,
+        cloud: str | None = None,
+        eodag_conn_id: str | None = "eodag_default",
+        env: Mapping[str, str] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(**kwargs)
+        self.inputs = inputs
+        self.step = step
+        self.command = command
+        self.image = image
+        self.parameters = parameters or {}
+        self.step_resources = resources
+        self.runtime = runtime
+        self.output_folder = output
+        self.cloud = cloud
+        self.eodag_conn_id = eodag_conn_id
+        self.env = env or {}
+        self._process: StepProcess | None = None
+        self._stopped = False
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Run the step in a process of its own; returns the reference dict of its output catalogue."""
+        from earthself.operators import catalogs
+
+        resources = StepResources.from_value(self.step_resources)
+        self._check_runtime(resources)
+        command = [*self._command(), *arguments(self.parameters)]
+        map_index = _map_index(context)
+        run = self.run_folder(context)
+        folder = catalogs.empty_folder(run.step(self.task_id, map_index))
+        staging = folder / "staging"
+        source = self._stage_inputs(staging)
+        output = self._output(run, map_index)
+        try:
+            outcome, document, tail = self._run(command, source, staging, folder, resources)
+            self._record(context, folder, outcome, document)
+            _raise_for(self._name, outcome, document, tail, resources)
+            reference = _publish(source, staging / "output", output, document, self._name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        for warning in document.get("warnings", []):
+            self.log.warning("%s", warning)
+        used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
+        self.log.info("%s: %s, %d items, %s. %s", self._name, document["status"], reference.count, used, document["message"])
+        return reference.to_dict()
+
+    def on_kill(self) -> None:
+        """End the step and everything that it started: SIGTERM, then SIGKILL after the grace period."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.stop(_GRACE_SECONDS)
+
+    @property
+    def _name(self) -> str:
+        return self.step or Path(str(next(iter(self.command or ["step"])))).name
+
+    def _check_runtime(self, resources: StepResources) -> None:
+        runtime = self.runtime or os.environ.get("EARTHSELF_RUNTIME") or "local"
+        if runtime not in _RUNTIMES:
+            raise BadRequest(f"runtime={runtime!r} is unknown; choose from {', '.join(_RUNTIMES)}")
+        if runtime == "pod" or self.image:
+            asked = f"image={self.image!r}" if self.image else "runtime='pod'"
+            raise BadRequest(
+                f"{asked} needs a cluster, which this release cannot use yet; run it with runtime='local' and step=… or command=[…]"
+            )
+        only = resources.only_in_a_cluster() + ([f"cloud={self.cloud!r} (the step runs on this machine)"] if self.cloud else [])
+        if only:
+            self.log.info("Only a cluster enforces %s", "; ".join(only))
+
+    def _command(self) -> list[str]:
+        if bool(self.step) == bool(self.command):
+            raise BadRequest("give either step='name' or command=['program', …]")
+        if self.command:
+            if isinstance(self.command, str):
+                raise BadRequest(f"command={self.command!r} is one string; give a list: the program and its arguments, no shell")
+            return [str(word) for word in self.command]
+        from importlib.metadata import entry_points
+
+        names = sorted(entry_points(group="earthself.steps").names)
+        if self.step not in names:
+            raise BadRequest(f"there is no step {self.step!r}; installed are {', '.join(names) or 'none'}")
+        return [sys.executable, "-m", "earthself.processing", str(self.step)]
+
+    def _stage_inputs(self, staging: Path) -> Path:
+        """Choose the folder that the step reads: the catalogue's own, or one that lists the items of several."""
+        from earthself.operators import catalogs
+
+        staging.mkdir(parents=True)
+        given = self.inputs if isinstance(self.inputs, Sequence) and not isinstance(self.inputs, (str, bytes)) else [self.inputs]
+        paths = [_catalog(value) for value in given if value is not None]
+        if not paths and self.inputs is None:
+            return catalogs.write_catalog(staging / "input", "nothing", []).path().parent
+        if not paths:
+            raise BadRequest("inputs is an empty list; no task before this one left a catalogue")
+        if len(paths) == 1:
+            return paths[0].parent
+        area = next((area for area in map(catalogs.area_beside, paths) if area), None)
+        items = [item for path in paths for item in catalogs.item_paths(path)]
+        return catalogs.link_catalog(staging / "input", self.task_id, items, area).path().parent
+
+    def _output(self, run: RunFolder, map_index: int) -> Path:
+        name = self.output_folder or (self.task_id if map_index < 0 else f"{self.task_id}/{map_index:04d}")
+        folder = run.work / name
+        if not Path(os.path.normpath(folder)).is_relative_to(run.work) or folder == run.work:
+            raise BadRequest(f"output={str(name)!r} is no folder below the run's work folder")
+        return Path(os.path.normpath(folder))
+
+    def _run(
+        self, command: list[str], source: Path, staging: Path, folder: Path, resources: StepResources
+    ) -> tuple[Outcome, dict[str, Any], list[str]]:
+        from earthself.operators._process import StepProcess
+
+        tail: list[str] = []
+        scratch = staging / "scratch"
+        scratch.mkdir()
+        with (folder / "log").open("w", encoding="utf-8") as log, self._sources() as sources:
+
+            def on_line(line: str) -> None:
+                log.write(line + "\n")
+                log.flush()
+                if not self._progress(line):
+                    self.log.info("%s", line)
+                    tail[:] = [*tail[1 - _TAIL_LINES :], line]
+
+            env = _environment() | {
+                "EARTHSELF_STEP_INPUT": str(source),
+                "EARTHSELF_STEP_OUTPUT": str(staging / "output"),
+                "EARTHSELF_STEP_RESULT": str(folder / "result.json"),
+                "EARTHSELF_STEP_SCRATCH": str(scratch),
+                "EARTHSELF_STEP_CPUS": f"{resources.cpu:g}",
+                "EARTHSELF_STEP_MEMORY": str(resources.memory_bytes),
+                **dict.fromkeys(_THREADS, str(resources.threads)),
+                **sources,
+                **{name: str(value) for name, value in self.env.items()},
+            }
+            (staging / "output").mkdir()
+            self._process = StepProcess(command, env=env, cwd=scratch, memory=resources.memory_bytes)
+            if self._stopped:
+                raise StepFailed(f"{self._name} was stopped before it began", exit_code=143, retry=False)
+            outcome = self._process.run(on_line)
+        return outcome, _result_document(folder / "result.json", self._name, outcome.exit_code), tail
+
+    def _progress(self, line: str) -> bool:
+        """Log `progress 0.42 reading B04` as what it means; False for any other line."""
+        word, _, rest = line.partition(" ")
+        number, _, text = rest.partition(" ")
+        try:
+            fraction = float(number) if word == "progress" else -1.0
+        except ValueError:
+            return False
+        if not 0 <= fraction <= 1:
+            return False
+        self.log.info("%3.0f %% %s", 100 * fraction, text)
+        return True
+
+    def _sources(self) -> Any:  # noqa: ANN401 - a context manager of a dict
+        from contextlib import nullcontext
+
+        if not self.eodag_conn_id:
+            return nullcontext({})
+        from earthself.hooks.eodag import EodagHook
+
+        return EodagHook(self.eodag_conn_id).settings_file()
+
+    def _record(self, context: Context, folder: Path, outcome: Outcome, document: dict[str, Any]) -> None:
+        from earthself.data.workspace import write_json
+
+        account = {"step": self._name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
+        write_json(folder / "run.json", account)
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "GDAL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def _map_index(context: Context) -> int:
+    index = context["ti"].map_index
+    return -1 if index is None else int(index)
+
+
+def arguments(parameters: Mapping[str, Any]) -> list[str]:
+    """Write parameters as a step's command line: `--name value`; None is left out, lists and dicts are JSON, true and false in lower case."""
+    words: list[str] = []
+    for name, value in parameters.items():
+        if not str(name).replace("-", "_").isidentifier():
+            raise BadRequest(f"{name!r} cannot be a parameter's name; use letters, digits and underscores")
+        if value is None:
+            continue
+        text = json.dumps(value) if isinstance(value, (bool, list, tuple, dict)) else str(value)
+        words += [f"--{name}", text]
+    return words
+
+
+def _catalog(value: Any) -> Path:  # noqa: ANN401
+    """Find the catalogue that an input names: a reference (checked), a folder, or a file."""
+    from earthself.data.reference import Reference
+
+    if isinstance(value, Mapping):
+        return Reference.from_dict(dict(value)).path()
+    if not isinstance(value, (str, Path)):
+        raise BadRequest(f"inputs={value!r} is neither a reference nor a path")
+    path = Path(value)
+    path = path / "catalog.json" if path.is_dir() else path
+    if not path.is_absolute() or not path.is_file():
+        raise BadRequest(f"inputs={str(value)!r} is not a catalogue; give a reference, or the absolute path of a folder with catalog.json")
+    return path
+
+
+def _environment() -> dict[str, str]:
+    """Give the worker's environment without Airflow's own settings: they hold the platform's secrets."""
+    return {name: value for name, value in os.environ.items() if not name.upper().lstrip("_").startswith("AIRFLOW")}
+
+
+def _result_document(path: Path, name: str, exit_code: int) -> dict[str, Any]:
+    """Read and check the step's result document; a step that ended badly may have left none."""
+    if not path.is_file():
+        return {"status": "done" if exit_code == 0 else "failed", "message": "", "metrics": {}, "warnings": []}
+    raw = path.read_bytes()
+    problem = f"it has {len(raw)} bytes, at most {_RESULT_LIMIT} are read" if len(raw) > _RESULT_LIMIT + 512 else ""
+    document: Any = None
+    if not problem:
+        try:
+            document = json.loads(raw)
+        except ValueError as error:
+            problem = f"it is not JSON ({error})"
+    if not problem:
+        problem = _problem(document, exit_code)
+    if problem and exit_code == 0:
+        raise StepFailed(
+            f"the result document of {name} cannot be used: {problem}; docs/steps.md says what belongs in it", exit_code=1, retry=False
+        )
+    if problem:
+        return {"status": "failed", "message": "", "metrics": {}, "warnings": []}
+    return {"metrics": {}, "warnings": [], "message": ""} | dict(document)
+
+
+def _problem(document: Any, exit_code: int) -> str:  # noqa: ANN401
+    if not isinstance(document, dict):
+        return f"it holds {type(document).__name__}, not an object"
+    if exit_code == 0 and document.get("status") not in ("done", "nothing"):
+        return f"status is {document.get('status')!r}, not 'done' or 'nothing'"
+    metrics, warnings = document.get("metrics", {}), document.get("warnings", [])
+    if not isinstance(metrics, dict) or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in metrics.values()):
+        return "metrics is not an object of numbers"
+    if not isinstance(warnings, list) or not all(isinstance(v, str) for v in warnings):
+        return "warnings is not a list of texts"
+    return "" if isinstance(document.get("message", ""), str) else "message is not a text"
+
+
+def _raise_for(name: str, outcome: Outcome, document: dict[str, Any], tail: list[str], resources: StepResources) -> None:
+    """Turn how a step ended into the error that says whether to try again."""
+    code = outcome.exit_code
+    reason = document.get("message") or " | ".join(tail) or "it said nothing"
+    if outcome.stopped:
+        raise StepFailed(f"{name} was stopped", exit_code=code, retry=False)
+    if outcome.memory_exceeded:
+        raise StepFailed(
+            f"{name} was killed for memory: it grew past {resources.memory} ({spell(outcome.peak_memory)} seen); "
+            "give it more with resources=StepResources(memory=…), or less to do",
+            exit_code=_OUT_OF_MEMORY,
+            retry=False,
+        )
+    if code == 0:
+        return
+    if code == _OUT_OF_MEMORY:
+        raise StepFailed(f"{name} was killed for memory or from outside (exit code 137): {reason}", exit_code=code, retry=True)
+    if code == _BAD_INPUT:
+        raise StepFailed(f"{name}: {reason}", exit_code=code, retry=False)
+    if code == _TRY_AGAIN:
+        raise StepFailed(f"{name}: {reason} (it asks to be tried again)", exit_code=code, retry=True)
+    if code > 128:
+        raise StepFailed(f"{name} was ended by signal {code - 128}: {reason}", exit_code=code, retry=True)
+    raise StepFailed(f"{name} failed with exit code {code}: {reason}", exit_code=code, retry=bool(document.get("retry")))
+
+
+def _publish(source: Path, made: Path, output: Path, document: dict[str, Any], name: str) -> Reference:
+    """Let a whole output take its place, with the area of interest beside it."""
+    from earthself.data.reference import Reference
+    from earthself.operators import catalogs
+
+    if document["status"] == "nothing" and not (made / catalogs.CATALOG).is_file():
+        catalogs.write_catalog(made, name, [])
+    if not (made / catalogs.CATALOG).is_file():
+        raise StepFailed(f"{name} left no catalog.json in its output folder although it ended well", exit_code=1, retry=False)
+    paths = catalogs.item_paths(made / catalogs.CATALOG)
+    for path in paths:
+        _check_item(path, made, name)
+    if (source / catalogs.AREA).is_file() and not (made / catalogs.AREA).exists():
+        shutil.copyfile(source / catalogs.AREA, made / catalogs.AREA)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output, ignore_errors=True)
+    made.rename(output)
+    return Reference.to_file(output / catalogs.CATALOG, len(paths))
+
+
+def _check_item(path: Path, made: Path, name: str) -> None:
+    from earthself.data.workspace import read_json
+
+    for key, asset in dict(read_json(path).get("assets") or {}).items():
+        href = str(asset.get("href", ""))
+        if href.startswith(str(made)):
+            raise StepFailed(
+                f"asset {key!r} of {path.name} from {name} has the absolute path {href}; hrefs inside the output are relative",
+                exit_code=1,
+                retry=False,
+            )
+        if "://" not in href and not href.startswith("/") and not (path.parent / href).exists():
+            raise StepFailed(f"asset {key!r} of {path.name} from {name} points to {href}, where nothing is", exit_code=1, retry=False)
