@@ -1,0 +1,284 @@
+"""Brings the stack up, says how it stands, and takes it down so that nothing stays.
+
+The slow parts run side by side: Airflow's web server starts while its database is made, the others follow as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from earthself.local import leftovers, ports, supervision
+from earthself.local.errors import LocalError, NotReady, NotUp
+from earthself.local.home import Home, Running
+from earthself.local.settings import HOST, Settings
+from earthself.local.supervision import Control, Program, ProgramState
+from earthself.local.surroundings import surroundings
+
+Say = Callable[[str], None]
+"""Takes one line of progress."""
+
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+"""What Airflow's health document must call healthy."""
+
+WORKFLOW = "land_cover_map"
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How the stack stands now."""
+
+    up: bool
+    """Everything runs and Airflow calls itself healthy."""
+    running: Running | None
+    """Where it is, None when it is down."""
+    programs: list[ProgramState]
+    """The supervisor's view."""
+    health: dict[str, str]
+    """Airflow's components: "healthy", "unhealthy" or "unknown"."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types for `--json`."""
+        return {**dataclasses.asdict(self), "programs": [dataclasses.asdict(program) for program in self.programs]}
+
+
+class Stack:
+    """The stack of one EARTHSELF_HOME."""
+
+    def __init__(self, settings: Settings, say: Say = lambda _line: None) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self._say = say
+
+    def up(self, timeout: float = 180) -> Running:
+        """Start everything and wait until a workflow can be triggered; `timeout` in seconds.
+
+        Raises `PortTaken`, `BadSetting`, or `NotReady` with the log to read; what was started is stopped again then.
+        """
+        began = time.monotonic()
+        self.home.prepare()
+        with self._lock():
+            if (running := self.home.running()) and leftovers.find(running):
+                raise LocalError(
+                    f"a stack of {self.home.path} is already up at {running.url}; `make status` shows it, `make down` stops it"
+                )
+            settings = self._with_ports()
+            self.home.passwords()
+            running = self._start(settings)
+        try:
+            self._migrate(settings, running)
+            running = self._wait(running, began + timeout)
+        except BaseException:
+            self.down()
+            raise
+        self._say(f"up in {time.monotonic() - began:.0f} s")
+        return running
+
+    def down(self, patience: float = 30) -> int:
+        """Stop everything of this home; return how many processes had to be ended one by one. Nothing up is no error."""
+        running = self.home.running()
+        if running is None:
+            return 0
+        try:
+            Control(Path(running.socket)).shutdown()
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline and Path(running.socket).exists():
+                time.sleep(0.1)
+        except NotUp:
+            pass
+        ended = leftovers.end(running)
+        supervision.remove_socket(Path(running.socket))
+        self.home.forget()
+        return ended
+
+    def status(self) -> Status:
+        """Ask the supervisor and Airflow how they are."""
+        running = self.home.running()
+        if running is None:
+            return Status(up=False, running=None, programs=[], health={})
+        try:
+            programs = Control(Path(running.socket)).programs()
+        except NotUp:
+            return Status(up=False, running=None, programs=[], health={})
+        health = _health(running.url)
+        up = all(program.state == "RUNNING" for program in programs) and all(health.get(name) == "healthy" for name in COMPONENTS)
+        return Status(up=up, running=running, programs=programs, health=health)
+
+    def _with_ports(self) -> Settings:
+        """Replace each port 0 by a free one and refuse the ones in use."""
+        free = iter(ports.free_ports(3))
+        remembered = self.home.sample_port()
+        sample = self.settings.sample_port or (remembered if remembered and ports.is_free(remembered) else next(free))
+        settings = dataclasses.replace(
+            self.settings,
+            port=self.settings.port or next(free),
+            signature_port=self.settings.signature_port or next(free),
+            sample_port=sample,
+        )
+        ports.require_free(settings.port, "EARTHSELF_PORT", "web interface")
+        ports.require_free(settings.signature_port, "EARTHSELF_SIGNATURE_PORT", "EarthSignature server")
+        ports.require_free(settings.sample_port, "EARTHSELF_SAMPLE_PORT", "sample provider")
+        self.home.remember_sample_port(settings.sample_port)
+        return settings
+
+    def _start(self, settings: Settings) -> Running:
+        mark = uuid.uuid4().hex
+        self._environment = surroundings(settings, self.home, mark)
+        self._say(f"starting in {self.home.path}; logs in {self.home.logs}")
+        process, socket = supervision.start(self.home, programs(settings, self.home), self._environment)
+        running = Running(
+            url=f"http://{HOST}:{settings.port}",
+            signature=f"{HOST}:{settings.signature_port}",
+            sample=f"http://{HOST}:{settings.sample_port}",
+            supervisor_pid=process.pid,
+            socket=str(socket),
+            mark=mark,
+            started=time.time() - 5,
+        )
+        self.home.record(running)
+        return running
+
+    def _migrate(self, settings: Settings, running: Running) -> None:
+        """Make Airflow's database, or bring it to this version; a note beside it saves the time when it already is."""
+        from importlib.metadata import version
+
+        note = self.home.airflow / "database-version"
+        database = self.home.airflow / "airflow.db"
+        wanted = version("apache-airflow")
+        if not (database.exists() and note.exists() and note.read_text() == wanted):
+            self._say("preparing Airflow's database")
+            log = self.home.logs / "database.log"
+            with log.open("wb") as output:
+                done = subprocess.run(
+                    [sys.executable, "-m", "airflow", "db", "migrate"],
+                    env=self._environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                )
+            if done.returncode:
+                raise NotReady(f"Airflow's database could not be made; the reason is at the end of {log}")
+            note.write_text(wanted)
+        control = Control(Path(running.socket))
+        for program in programs(settings, self.home):
+            if not program.at_once:
+                control.start(program.name)
+
+    def _wait(self, running: Running, deadline: float) -> Running:
+        control = Control(Path(running.socket))
+        told: set[str] = set()
+        client = _Airflow(running.url, self.home.passwords()["admin"])
+        while True:
+            states = control.programs()
+            if dead := [state for state in states if state.state in {"FATAL", "UNKNOWN"}]:
+                raise NotReady(f"{dead[0].name} does not stay up; the reason is at the end of {self.home.logs / dead[0].name}.log")
+            waiting = self._missing(running, client)
+            for name in self._parts() - waiting - told:
+                self._say(f"  {name} is ready")
+                told.add(name)
+            if not waiting:
+                running = dataclasses.replace(running, pids={state.name: state.pid for state in states})
+                self.home.record(running)
+                return running
+            if time.monotonic() > deadline:
+                raise NotReady(f"not ready in time: {', '.join(sorted(waiting))}; the logs are in {self.home.logs}")
+            time.sleep(0.2)
+
+    def _parts(self) -> set[str]:
+        return {"earthsignature", "sample", "web server", "scheduler", "triggerer", "dag processor", "workflow"}
+
+    def _missing(self, running: Running, client: _Airflow) -> set[str]:
+        """Name what is not ready yet; raises `NotReady` when the workflow cannot be imported."""
+        missing = set()
+        for name, place in (("earthsignature", running.signature), ("sample", running.sample)):
+            if not ports.answers(int(place.rsplit(":", 1)[1])):
+                missing.add(name)
+        health = _health(running.url)
+        if not health:
+            return missing | {"web server", "scheduler", "triggerer", "dag processor", "workflow"}
+        missing |= {name.replace("_", " ") for name in COMPONENTS[1:] if health.get(name) != "healthy"}
+        shipped = self.settings.dags[0] / f"{WORKFLOW}.py"
+        if shipped.exists() and not client.has_workflow(WORKFLOW):
+            missing.add("workflow")
+            if reason := client.import_error(shipped.name):
+                raise NotReady(f"{shipped} cannot be imported: {reason}")
+        return missing
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep a second `up` of the same home out while ports are chosen and processes start."""
+        with (self.home.path / "stack.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise LocalError(f"another `up` of {self.home.path} is under way; wait for it") from None
+            yield
+
+
+def programs(settings: Settings, home: Home) -> list[Program]:
+    """List the processes of the stack."""
+    python = sys.executable
+    airflow = (python, "-m", "airflow")
+    loopback = ("--host", HOST, "--port")
+    return [
+        Program("api-server", (*airflow, "api-server", *loopback, str(settings.port))),
+        Program(
+            "earthsignature",
+            (str(Path(python).with_name("earthsignature")), "serve", "--port", str(settings.signature_port), "--home", str(home.path)),
+        ),
+        Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
+        Program("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
+        Program("dag-processor", (*airflow, "dag-processor"), at_once=False),
+        Program("triggerer", (*airflow, "triggerer", "--skip-serve-logs"), at_once=False),
+    ]
+
+
+def _health(url: str) -> dict[str, str]:
+    """Return component -> status, empty while the web server does not answer."""
+    try:
+        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False)
+        return {name: (part or {}).get("status") or "unknown" for name, part in answer.raise_for_status().json().items()}
+    except (httpx.HTTPError, ValueError):
+        return {}
+
+
+class _Airflow:
+    """The few questions that the stack has for Airflow's REST API, asked as admin."""
+
+    def __init__(self, url: str, password: str) -> None:
+        self._url = url
+        self._password = password
+        self._token = ""
+
+    def has_workflow(self, dag_id: str) -> bool:
+        """Tell whether the DAG can be triggered."""
+        return self._get(f"/api/v2/dags/{dag_id}") is not None
+
+    def import_error(self, file_name: str) -> str:
+        """Return the last line of the error that kept a DAG file from being read, or an empty text."""
+        for error in (self._get("/api/v2/importErrors") or {}).get("import_errors", []):
+            if str(error.get("filename", "")).endswith(file_name):
+                return str(error.get("stack_trace", "")).strip().splitlines()[-1]
+        return ""
+
+    def _get(self, path: str) -> dict[str, Any] | None:
+        try:
+            if not self._token:
+                login = {"username": "admin", "password": self._password}
+                answer = httpx.post(f"{self._url}/auth/token", json=login, timeout=10, trust_env=False)
+                self._token = answer.raise_for_status().json()["access_token"]
+            answer = httpx.get(self._url + path, headers={"Authorization": f"Bearer {self._token}"}, timeout=10, trust_env=False)
+            found: dict[str, Any] = answer.raise_for_status().json()
+        except (httpx.HTTPError, json.JSONDecodeError):
+            return None
+        return found
