@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from earthself.data.workspace import write_json
 from earthself.processing.errors import BadInput, ProcessingError
 
 if TYPE_CHECKING:
@@ -61,14 +62,6 @@ def write_items(folder: Path, items: Iterable[pystac.Item], title: str) -> int:
 def safe_name(text: str) -> str:
     """Make a file name of an id: what a file system or a link could misread becomes an underscore."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:200] or "item"
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON under a temporary name and rename it, so that no reader meets half a document."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _item_files(path: Path, above: frozenset[Path]) -> Iterator[Path]:

@@ -119,7 +119,8 @@ def _value(kind: _Type, text: str) -> _Type:
 
 
 def _taken_apart(kind: _Type) -> tuple[_Type, tuple[_Type, ...]]:
-    return typing.get_origin(kind) or kind, typing.get_args(kind)
+    origin: _Type = typing.get_origin(kind)
+    return (kind if origin is None else origin), typing.get_args(kind)
 
 
 def _first_that_fits(kinds: Sequence[_Type], text: str) -> _Type:

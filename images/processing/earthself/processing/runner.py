@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from earthself.data.errors import EarthSelfError
-from earthself.processing.catalog import write_json
+from earthself.data.workspace import write_json
 from earthself.processing.errors import BadInput
 from earthself.processing.folders import check_folders, growing
 from earthself.processing.parameters import parameters_of, parse

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from earthself.processing.catalog import read_items, write_items, write_json
+from earthself.data.workspace import write_json
+from earthself.processing.catalog import read_items, write_items
 from earthself.processing.errors import BadInput, ProcessingError
 
 if TYPE_CHECKING:

@@ -1,0 +1,239 @@
+"""Get of each product the bands and the window that a signature needs, checked and hashed, as local rasters."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from earthself.processing.bands import BandReader, Bands, local_path
+from earthself.processing.batch import each_item
+from earthself.processing.catalog import safe_name
+from earthself.processing.errors import BadInput
+from earthself.processing.masks import MaskOptions, Method, needed
+from earthself.processing.meter import Meter
+from earthself.processing.raster import BLOCK, Grid, gdal
+from earthself.processing.scene import Place, Scene, place_for
+from earthself.processing.step import StepContext, StepResult
+
+if TYPE_CHECKING:
+    import pystac
+    from earthself.data.area import Area
+    from earthself.processing.models import ModelCard
+
+_STRIP = 1024
+"""Rows read at a time, about."""
+_RASTER_PREFIXES = ("proj:", "raster:", "file:")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a signature needs of a product."""
+
+    bands: tuple[str, ...]
+    """The model's bands."""
+    context: int
+    """10 m pixels around a pixel that change what the model says of it."""
+    mask: MaskOptions
+    """How clouds are found; decided for each product."""
+
+    @classmethod
+    def of(cls, card: ModelCard, mask: MaskOptions) -> Needs:
+        """Combine a model's card and a mask."""
+        return cls(card.bands, card.context, mask)
+
+
+def fetch(
+    ctx: StepContext,
+    *,
+    model: Annotated[str, "model whose bands are fetched"] = "baseline",
+    mask: Annotated[Method, "mask that is to be used; csmask reads further around the window"] = "auto",
+    retries: Annotated[int, "further attempts after an error that may pass"] = 2,
+) -> StepResult:
+    """Fetch the bands and the window that the model and the area need of each product; the first part of `sign`."""
+    from earthself.processing.models import load_card
+
+    meter = Meter()
+    fetcher = Fetcher(Needs.of(load_card(model), MaskOptions(mask)), ctx.area(), Bands(), meter, compress=True)
+
+    def work(item: pystac.Item) -> pystac.Item | None:
+        with gdal(), meter.phase("reading"):
+            scene = fetcher.fetch(item, ctx.output / safe_name(item.id))
+        if scene is None:
+            return None
+        with scene:
+            return scene.item
+
+    return each_item(ctx, work, meter, retries=retries)
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Reads what signatures need of products."""
+
+    needs: Needs
+    """What is read."""
+    area: Area | None
+    """Where; None reads whole products."""
+    source: Bands
+    """Opens bands."""
+    meter: Meter
+    """Counts bytes."""
+    compress: bool = False
+    """Whether the local rasters are compressed; scratch files of `sign` are not."""
+
+    def fetch(self, item: pystac.Item, folder: Path) -> Scene | None:
+        """Read one product into `folder`; None where the area does not touch it.
+
+        Raises `BadInput` for a product without the bands or with bands that do not lie on one grid, and what the
+        provider's access or the radiometry raise; then nothing is left in the folder.
+        """
+        mask = self.needs.mask.resolved(item)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_removed_on_error(folder))
+            readers = {band: stack.enter_context(self.source.open(item, band)) for band in self.needs.bands}
+            product = _product_grid(item.id, readers)
+            place = place_for(product, self.area)
+            if place is None:
+                return None
+            extra = needed(mask, item, place)
+            readers |= {band: stack.enter_context(self.source.open(item, band)) for band in extra.bands if band not in readers}
+            _check_grid(item.id, readers, product)
+            folder.mkdir(parents=True, exist_ok=True)
+            inputs, paths = [], {}
+            for band, reader in readers.items():
+                wanted = [place.grown(self.needs.context)] * (band in self.needs.bands) + [extra.window] * (band in extra.bands)
+                paths[band] = folder / f"{band}.tif"
+                inputs.append(_copy(reader, product, _around(wanted), paths[band], compress=self.compress) | _named(item, band))
+                self.meter.add("bytes_read", reader.bytes_read)
+            scene = Scene.of(_item(item, place, mask, inputs, paths))
+            _set_offset(scene, item)
+        return scene
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _product_grid(product: str, readers: dict[str, BandReader]) -> Grid:
+    """Take the grid of the finest band as the product's."""
+    finest = min(readers.values(), key=lambda reader: abs(reader.transform.a))
+    if finest.transform.b or finest.transform.d or finest.transform.a <= 0 or finest.transform.e >= 0:
+        raise BadInput(f"the bands of product {product} are not north-up (transform {tuple(finest.transform)[:6]}); warp them first")
+    return Grid(finest.crs, finest.transform, finest.shape[1], finest.shape[0])
+
+
+def _check_grid(product: str, readers: dict[str, BandReader], grid: Grid) -> None:
+    for band, reader in readers.items():
+        ratio = reader.transform.a / grid.resolution
+        whole = (
+            round(ratio) >= 1
+            and math.isclose(ratio, round(ratio), rel_tol=1e-6)
+            and math.isclose(reader.transform.e, -reader.transform.a, rel_tol=1e-6)
+        )
+        corner = max(abs(reader.transform.c - grid.transform.c), abs(reader.transform.f - grid.transform.f))
+        rows, columns = reader.shape[0] * ratio, reader.shape[1] * ratio
+        fits = grid.height <= rows < grid.height + ratio and grid.width <= columns < grid.width + ratio
+        if reader.crs != grid.crs or not whole or corner > 0.01 * grid.resolution or not fits:
+            raise BadInput(
+                f"{band} of product {product} ({reader.crs}, {reader.transform.a:g} m, {reader.shape[1]} x {reader.shape[0]}) is not on "
+                f"the product's grid ({grid.crs}, {grid.resolution:g} m, {grid.width} x {grid.height}): bands need one corner "
+                "and pixel sizes in whole ratios"
+            )
+
+
+def _around(wanted: list[tuple[int, int, int, int]]) -> tuple[int, int, int, int]:
+    left, top = min(each[0] for each in wanted), min(each[1] for each in wanted)
+    return left, top, max(each[0] + each[2] for each in wanted) - left, max(each[1] + each[3] for each in wanted) - top
+
+
+def _copy(reader: BandReader, product: Grid, wanted: tuple[int, int, int, int], path: Path, *, compress: bool) -> dict[str, Any]:
+    """Copy the band's pixels under a window (10 m pixels of the product) to a tiled GeoTIFF and hash them, in strips."""
+    import rasterio
+    from affine import Affine
+    from rasterio.windows import Window
+
+    ratio = round(reader.transform.a / product.resolution)
+    left, top = wanted[0] // ratio, wanted[1] // ratio
+    right, bottom = min(reader.shape[1], -(-(wanted[0] + wanted[2]) // ratio)), min(reader.shape[0], -(-(wanted[1] + wanted[3]) // ratio))
+    digest, dataset = hashlib.sha256(), None
+    try:
+        for row, rows in _strips(top, bottom, reader.block_shape[0]):
+            pixels = reader.read(Window(left, row, right - left, rows))
+            digest.update(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
+            if dataset is None:
+                dataset = rasterio.open(
+                    path,
+                    "w",
+                    driver="GTiff",
+                    width=right - left,
+                    height=bottom - top,
+                    count=1,
+                    dtype=pixels.dtype,
+                    crs=reader.crs,
+                    transform=reader.transform * Affine.translation(left, top),
+                    nodata=0,
+                    tiled=True,
+                    blockxsize=BLOCK,
+                    blockysize=BLOCK,
+                    bigtiff="IF_SAFER",
+                    **({"compress": "ZSTD", "zstd_level": 1} if compress else {}),
+                )
+            dataset.write(pixels, 1, window=Window(0, row - top, right - left, rows))
+    finally:
+        if dataset is not None:
+            dataset.close()
+    window = [left, top, right - left, bottom - top]
+    return {"sha256": digest.hexdigest(), "bytes": window[2] * window[3] * pixels.dtype.itemsize, "window": window}
+
+
+def _strips(first: int, end: int, block: int) -> list[tuple[int, int]]:
+    """Cut rows into strips that end where the file's blocks end, so that no block is read twice."""
+    step = block * max(1, _STRIP // block) if block <= 2 * _STRIP else _STRIP
+    edges = [first, *range((first // step + 1) * step, end, step), end]
+    return [(row, following - row) for row, following in itertools.pairwise(edges)]
+
+
+def _named(item: pystac.Item, band: str) -> dict[str, str]:
+    """Name the source of a band without what may be a secret in its address."""
+    href = item.assets[band].href
+    if local_path(href) is None:
+        parts = urlsplit(href)
+        href = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return {"asset": band, "href": href}
+
+
+def _item(item: pystac.Item, place: Place, mask: MaskOptions, inputs: list[dict[str, Any]], paths: dict[str, Path]) -> pystac.Item:
+    import pystac
+
+    kept = {name: value for name, value in item.properties.items() if not name.startswith(_RASTER_PREFIXES) and name != "datetime"}
+    properties = kept | {
+        "earthself:product": item.id,
+        "earthself:place": place.to_json(),
+        "earthself:mask": mask.method,
+        "earthself:inputs": sorted(inputs, key=lambda each: str(each["asset"])),
+    }
+    made = pystac.Item(place.id(item.id), item.geometry, item.bbox, item.datetime, properties)
+    for band, path in paths.items():
+        made.add_asset(band, pystac.Asset(str(path), media_type=pystac.MediaType.GEOTIFF, roles=["data"], title=band))
+    return made
+
+
+def _set_offset(scene: Scene, item: pystac.Item) -> None:
+    from earthself.data import radiometry
+
+    offset = radiometry.resolve_offset(item.to_dict(include_self_link=False, transform_hrefs=False))
+    scene.item.properties["earthself:offset"] = offset.value
+    scene.item.properties["earthself:offset_source"] = offset.source
