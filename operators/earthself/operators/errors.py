@@ -37,11 +37,19 @@ class TemporaryFailure(AirflowException):
     """Another attempt may succeed: Airflow retries within the task's `retries` and `retry_delay`."""
 
 
+_OURS = (ImportError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NameError)
+"""Mistakes in code or in a document: the next attempt makes the same one. What is not listed, such as OSError, may pass."""
+
+
 @contextmanager
-def translated(log: Any) -> Iterator[None]:  # noqa: ANN401 - structlog's and logging's loggers share no type
+def translated(log: Any) -> Iterator[None]:  # noqa: ANN401 - structlog's loggers have no public type
     """Log the reason as one line, then raise what tells Airflow whether to try again."""
     try:
         yield
     except EarthSelfError as error:
-        log.error("%s", error)  # noqa: TRY400 - one line for people; Airflow adds the traceback
+        log.error(str(error))  # noqa: TRY400 - one line for people; Airflow adds the traceback
         raise (TemporaryFailure if error.retry else AirflowFailException)(str(error)) from error
+    except _OURS as error:
+        message = f"{type(error).__name__}: {error}"
+        log.error(message)  # noqa: TRY400
+        raise AirflowFailException(message) from error

@@ -42,8 +42,8 @@ class EstimateOperator(EarthSelfOperator):
         estimate.refuse_too_many(found, int(conf["max_products"]))
         write_json(self.run_folder(context).request, conf)
         for warning in found.warnings:
-            self.log.warning("%s", warning)
-        self.log.info("Estimate: %s", found)
+            self.log.warning(warning)
+        self.log.info(f"Estimate: {found}")
         return found.to_dict()
 
 
@@ -77,7 +77,7 @@ class PlanBatchesOperator(EarthSelfOperator):
         catalogs.empty_folder(run.batches)
         size = batch_size(len(paths), _workers())
         batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-        self.log.info("%d products: %d known, %d to sign in %d batches", found.count, found.count - len(paths), len(paths), len(batches))
+        self.log.info(f"{found.count} products: {found.count - len(paths)} known, {len(paths)} to sign in {len(batches)} batches")
         return [
             catalogs.link_catalog(run.batch(number).parent, f"batch {number}", batch, area).to_dict()
             for number, batch in enumerate(batches)

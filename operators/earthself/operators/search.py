@@ -77,12 +77,12 @@ class EODAGSearchOperator(EarthSelfOperator):
                 f"more than {limit} products match; raise max_products, or choose a smaller area, a shorter period or fewer clouds"
             )
         for warning in found.warnings:
-            self.log.warning("%s", warning)
+            self.log.warning(warning)
         folder = catalogs.empty_folder(self.run_folder(context).work / self.output_folder)
         write_json(folder / "superseded.json", found.superseded)
         write_json(folder / "search.json", {"provider": found.provider, "number_matched": found.number_matched, "warnings": found.warnings})
         reference = catalogs.write_catalog(folder, "products", found.items, request.area.geojson)
-        self.log.info("%d products from %s, %d superseded", reference.count, found.provider, len(found.superseded))
+        self.log.info(f"{reference.count} products from {found.provider}, {len(found.superseded)} superseded")
         return reference.to_dict()
 
 
@@ -126,7 +126,7 @@ class EODAGDownloadOperator(EarthSelfOperator):
         for item in catalogs.read_items(source):
             files = sources.download(item, run.workspace.downloads / catalogs.safe_name(str(item["id"])), self.bands)
             local.append({**item, "assets": {band: {**item["assets"][band], "href": str(path)} for band, path in files.items()}})
-            self.log.info("%s: %d files", item["id"], len(files))
+            self.log.info(f"{item['id']}: {len(files)} files")
         folder = catalogs.empty_folder(run.work / self.output_folder)
         return catalogs.write_catalog(folder, "downloads", local, catalogs.area_beside(source)).to_dict()
 

@@ -104,9 +104,9 @@ class ProcessingStepOperator(EarthSelfOperator):
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         for warning in document.get("warnings", []):
-            self.log.warning("%s", warning)
+            self.log.warning(warning)
         used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
-        self.log.info("%s: %s, %d items, %s. %s", self._name, document["status"], reference.count, used, document["message"])
+        self.log.info(f"{self._name}: {document['status']}, {reference.count} items, {used}. {document['message']}".rstrip())
         return reference.to_dict()
 
     def on_kill(self) -> None:
@@ -130,7 +130,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             )
         only = resources.only_in_a_cluster() + ([f"cloud={self.cloud!r} (the step runs on this machine)"] if self.cloud else [])
         if only:
-            self.log.info("Only a cluster enforces %s", "; ".join(only))
+            self.log.info(f"Only a cluster enforces {'; '.join(only)}")
 
     def _command(self) -> list[str]:
         if bool(self.step) == bool(self.command):
@@ -184,7 +184,7 @@ class ProcessingStepOperator(EarthSelfOperator):
                 log.write(line + "\n")
                 log.flush()
                 if not self._progress(line):
-                    self.log.info("%s", line)
+                    self.log.info(line)
                     tail[:] = [*tail[1 - _TAIL_LINES :], line]
 
             env = _environment() | {
@@ -215,7 +215,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             return False
         if not 0 <= fraction <= 1:
             return False
-        self.log.info("%3.0f %% %s", 100 * fraction, text)
+        self.log.info(f"{100 * fraction:3.0f} % {text}".rstrip())
         return True
 
     def _sources(self) -> Any:  # noqa: ANN401 - a context manager of a dict
