@@ -32,7 +32,7 @@ def read_items(folder: Path) -> list[pystac.Item]:
         document = _load(path)
         try:
             item = pystac.Item.from_dict(document, href=str(path), preserve_dict=False)
-        except (KeyError, TypeError, ValueError, AttributeError, pystac.STACError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, pystac.STACError, pystac.STACTypeError) as error:
             raise BadInput(f"{path} is not a STAC item: {error}") from error
         item.make_asset_hrefs_absolute()
         items.append(item)

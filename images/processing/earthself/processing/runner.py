@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from earthself.data.errors import EarthSelfError
-from earthself.data.workspace import write_json
+from earthself.data.workspace import write_text
 from earthself.processing.errors import BadInput
 from earthself.processing.folders import check_folders, growing
 from earthself.processing.parameters import parameters_of, parse
@@ -32,8 +32,8 @@ from earthself.processing.step import Step, StepContext, StepResult, fit, result
 
 OUT_OF_MEMORY = 137
 STOPPED = 143
-GRACE_SECONDS = 8.0
-"""Seconds after SIGTERM in which the step may tidy up by itself; Kubernetes grants 30, Airflow 60."""
+GRACE_SECONDS = 3.0
+"""Seconds after SIGTERM in which the step may tidy up by itself; Airflow kills a task 5 s after SIGTERM, Kubernetes a pod after 30."""
 
 _OPTIONS = ("input", "output", "result", "scratch")
 
@@ -149,7 +149,7 @@ def _failed(message: str, *, retry: bool) -> dict[str, Any]:
 
 def _end(document: dict[str, Any], file: Path | None, as_json: bool, code: int) -> int:
     if file:
-        write_json(file, document)
+        write_text(file, json.dumps(document, ensure_ascii=False, allow_nan=False))
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     elif code == 0:

@@ -1,7 +1,7 @@
 """A scene is what was fetched of a product: local rasters of the bands that are needed, at their own resolution, and one 10 m grid.
 
 20 m and 60 m bands are brought to 10 m by repeating pixels: every value was measured, a window holds the same pixels as
-the whole product would, and it is what models are trained on (docs/decisions/0010-pixels-are-repeated.md).
+the whole product would, and it is what models are trained on (docs/decisions/sign-repeats-pixels.md).
 """
 
 from __future__ import annotations
