@@ -198,7 +198,7 @@ def _finish(started: Run, *, as_json: bool) -> None:
 def _show(found: Run, *, as_json: bool) -> None:
     result, advice = found.result, found.advice()
     areas = [] if result.get("status") == "empty" else found.areas()
-    places = {name: found.place(name) for name in result.get("outputs", {}).values()}
+    places = {name: found.place(name) for name in [*result.get("outputs", {}).values(), "result.json"]}
     if as_json:
         rows = [asdict(row) for row in areas]
         _print({"run_id": found.run_id, "result": result, "areas": rows, "places": places, "advice": advice, "url": found.url})
