@@ -22,7 +22,7 @@ UTM33 = "EPSG:32633"
 UTM32 = "EPSG:32632"
 
 
-def grid(left=500_000, top=5_300_000, width=12, height=10, resolution=10, crs=UTM33) -> Grid:
+def grid(left=500_000, top=5_300_000, width=12, height=10, *, resolution=10, crs=UTM33) -> Grid:
     return Grid(crs, Affine(resolution, 0, left, 0, -resolution, top), width, height)
 
 
@@ -40,7 +40,14 @@ def inside(where: Grid, pixels: float = 0.02) -> dict:
     return lonlat_box(
         Grid(
             where.crs,
-            Affine(a.a * (where.width - 2 * pixels) / where.width, 0, a.c + pixels * a.a, 0, a.e * (where.height - 2 * pixels) / where.height, a.f + pixels * a.e),
+            Affine(
+                a.a * (where.width - 2 * pixels) / where.width,
+                0,
+                a.c + pixels * a.a,
+                0,
+                a.e * (where.height - 2 * pixels) / where.height,
+                a.f + pixels * a.e,
+            ),
             where.width,
             where.height,
         )
@@ -57,7 +64,9 @@ class Scenes:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.items: list[pystac.Item] = []
 
-    def add(self, code, confidence=80, flags=0, where: Grid | None = None, observation=None, name=None, legend="clc:1", **properties) -> pystac.Item:
+    def add(
+        self, code, confidence=80, flags=0, *, where: Grid | None = None, observation=None, name=None, legend="clc:1", **properties
+    ) -> pystac.Item:
         where = where or grid()
         shape = (where.height, where.width)
         number = len(self.items)

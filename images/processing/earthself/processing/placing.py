@@ -22,6 +22,11 @@ _ON_EDGE = 1e-6
 """Share of a pixel; a centre closer than this to the next pixel's edge belongs to that pixel, whatever the rounding of floats."""
 
 
+# WGS 84 (NIMA TR8350.2): semi-major axis in metres, and the square of the eccentricity.
+_A = 6378137.0
+_E2 = (2 - 1 / 298.257223563) / 298.257223563
+
+
 @dataclass(frozen=True)
 class Placement:
     """Nearest-neighbour lookup from a map's grid into a source raster."""
@@ -80,26 +85,29 @@ def take(dataset: Any, placement: Placement, window: Window, *, outside: int) ->
 
 
 def pixel_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
-    """Size of the ground under each pixel of `window` in square metres, on the ellipsoid of the CRS; broadcasts to (rows, columns).
+    """Size of the ground under each pixel of `window` in square metres on the WGS 84 ellipsoid, (rows, columns).
 
-    A pixel's size on the map divided by the areal scale of the projection at its centre (Snyder 1987, p. 24): what an equal-area
-    projection of that pixel would measure.
+    The pixel's extent in longitude and latitude (the Jacobian of the inverse projection at its centre) times the radii of curvature
+    there: what an equal-area projection of that pixel would measure. Works for any CRS, also for those whose sphere is not the earth.
     """
-    from pyproj import CRS, Proj
-
-    crs = CRS(grid.crs)
-    geod = crs.get_geod()
     rows = np.arange(window.row_off, window.row_off + window.height)
     columns = np.arange(window.col_off, window.col_off + window.width)
-    nominal = abs(grid.transform.a * grid.transform.e)
-    if crs.is_geographic and geod is not None:
-        latitude = np.radians(_y(grid, rows))
-        radii = geod.a**2 * (1 - geod.es) / (1 - geod.es * np.sin(latitude) ** 2) ** 2
-        return np.asarray(np.radians(1) ** 2 * nominal * radii * np.cos(latitude))[:, None]
     x, y = np.meshgrid(_x(grid, _knots(columns)), _y(grid, _knots(rows)))
-    lon, lat = _transformer(grid.crs, "EPSG:4326").transform(x, y)
-    metres = crs.axis_info[0].unit_conversion_factor
-    return nominal * metres**2 / _between(np.asarray(Proj(crs).get_factors(lon, lat, errcheck=True).areal_scale), rows, columns)
+    to_lonlat = _transformer(grid.crs, "EPSG:4326").transform
+    across, down = grid.transform.a * _STEP / 2, grid.transform.e * _STEP / 2
+    right = _turn(*to_lonlat(x + across, y, errcheck=True), *to_lonlat(x - across, y, errcheck=True))
+    below = _turn(*to_lonlat(x, y + down, errcheck=True), *to_lonlat(x, y - down, errcheck=True))
+    latitude = np.radians(to_lonlat(x, y, errcheck=True)[1])
+    radii = _A**2 * (1 - _E2) * np.cos(latitude) / (1 - _E2 * np.sin(latitude) ** 2) ** 2
+    per_pixel = np.abs(right[0] * below[1] - right[1] * below[0]) * radii / _STEP**2
+    return _between(per_pixel, rows, columns)
+
+
+def _turn(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], from_lon: NDArray[np.float64], from_lat: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Differences in radians, the shorter way round the earth."""
+    return np.radians((lon - from_lon + 180) % 360 - 180), np.radians(lat - from_lat)
 
 
 def _x(grid: Grid, columns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ class Grid:
         """Cut out the grid of the pixels in `window`."""
         from affine import Affine
 
-        return Grid(self.crs, self.transform * Affine.translation(window.col_off, window.row_off), int(window.width), int(window.height))
+        return Grid(self.crs, self.transform @ Affine.translation(window.col_off, window.row_off), int(window.width), int(window.height))
 
     @classmethod
     def of(cls, dataset: Any) -> Grid:  # noqa: ANN401 (a rasterio dataset, which has no types)

@@ -72,7 +72,7 @@ def _map(item: pystac.Item, area: Area, path: Path, title: str, warnings: Sequen
         shape = picture.thinned((grid.height, grid.width))
         code, observations = (dataset.read(band, out_shape=shape) for band in (1, 3))
     outline = in_crs(area, grid.crs)
-    transform = grid.transform * grid.transform.scale(grid.width / shape[1], grid.height / shape[0])
+    transform = grid.transform @ grid.transform.scale(grid.width / shape[1], grid.height / shape[0])
     inside = np.asarray(geometry_mask([outline], shape, transform, all_touched=max(grid.height, grid.width) <= max(shape), invert=True))
     unseen = float((inside & (observations == 0)).sum() / max(1, inside.sum()))
     about = picture.MapPicture(

@@ -120,7 +120,7 @@ class _Map:
         from rasterio.windows import Window as Rectangle
 
         x, y = Transformer.from_crs("EPSG:4326", self.grid.crs, always_xy=True).transform(lon, lat, errcheck=True)
-        column, row = ~self.grid.transform * (x, y)
+        column, row = ~self.grid.transform @ (x, y)
         return int(self.classes(Rectangle(math.floor(column), math.floor(row), 1, 1), self.grid)[0, 0])
 
 
