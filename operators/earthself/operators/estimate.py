@@ -1,15 +1,86 @@
-"""What a run will cost, said before it costs anything."""
+"""What a run will cost, said before it costs anything.
+
+A rough model of each part (seconds a process, a product, a megapixel) gives the shape; the ratio of what earlier steps and
+runs really took to what the model says gives the scale, and the spread of these ratios the error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from earthself.operators.errors import BadRequest
+from earthself.operators import planning
+from earthself.operators.errors import BadRequest, OperatorError
 
 if TYPE_CHECKING:
+    from earthself.data.area import Area
     from earthself.data.sources import Sources
+    from earthself.operators.history import Record
+
+STEP = "sign"
+"""The step that most of the time goes to."""
+_TILE_PIXELS = 10_980
+_BLOCK_PIXELS = 512
+_ENOUGH = 3
+"""Fewer earlier runs than these say too little about their spread."""
+_UNKNOWN = 3.0
+"""Factor of uncertainty, up and down, without history."""
+_BYTES_A_PIXEL = 12.0
+"""Of ten bands and the scene classification, compressed, at 10 m."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that a part of a run takes, before earlier runs correct it (one core of 2024)."""
+
+    process: float
+    """For starting it."""
+    product: float
+    """For each product."""
+    megapixel: float
+    """For each million 10 m pixels."""
+
+    def seconds(self, processes: float, products: float, megapixels: float) -> float:
+        """Add it up."""
+        return self.process * processes + self.product * products + self.megapixel * megapixels
+
+
+SIGN = Cost(process=2.0, product=0.3, megapixel=1.2)
+AFTER = Cost(process=2.5, product=0.0, megapixel=0.3)
+"""Mosaic, statistics and picture: three processes, pixels those of the area."""
+TASKS_SECONDS = 8.0
+"""What Airflow needs for the run's tasks."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do."""
+
+    products: int
+    """Products to sign."""
+    megapixels: float
+    """Million 10 m pixels of each product that the area needs."""
+    area_megapixels: float
+    """Million 10 m pixels of the area."""
+
+    def sign_cpu(self) -> float:
+        """Processor seconds of `sign` by the rough model."""
+        return SIGN.seconds(self._batches(), self.products, self.products * self.megapixels)
+
+    def cpu(self) -> float:
+        """Processor seconds of all steps by the rough model."""
+        return self.sign_cpu() + AFTER.seconds(3, 0, 3 * self.area_megapixels)
+
+    def wall(self) -> float:
+        """Wall-clock seconds by the rough model: batches side by side, then the rest."""
+        at_once = max(1, min(workers(), self._batches()))
+        return TASKS_SECONDS + self.sign_cpu() / at_once + AFTER.seconds(2, 0, 2 * self.area_megapixels)
+
+    def _batches(self) -> int:
+        return math.ceil(self.products / planning.batch_size(self.products, workers())) if self.products else 0
 
 
 @dataclass(frozen=True)
@@ -19,7 +90,9 @@ class Estimate:
     products: int
     """Products that match, copies included."""
     gigabytes: float
-    """Decimal gigabytes that reading the products whole would move; windows of small areas take less."""
+    """Decimal gigabytes that reading the products whole would move; the most that can be moved."""
+    gigabytes_needed: float
+    """Decimal gigabytes of the windows that the area needs, read where the provider serves ranges."""
     cpu_minutes: float
     """Processor time of all steps."""
     minutes: float
@@ -41,25 +114,34 @@ class Estimate:
 
     def __str__(self) -> str:
         span = f"{self.minutes:.1f} min ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
-        return f"{self.products} products, {self.gigabytes:.2f} GB at most, {self.cpu_minutes:.1f} CPU-min, about {span}; {self.basis}"
+        moved = f"{self.gigabytes_needed:.2f} GB to read (whole products: {self.gigabytes:.2f} GB)"
+        return f"{self.products} products, {moved}, {self.cpu_minutes:.1f} CPU-min, about {span}; {self.basis}"
 
 
 def estimate(conf: Mapping[str, Any], sources: Sources) -> Estimate:
     """Ask the provider for the number of products and weigh it with what earlier steps took; `conf` as `request.validated` gives it."""
     from earthself.operators.search import search_request
 
-    count = sources.count(search_request(conf))
-    seconds = 20 + 4.0 * count.products
+    wanted = search_request(conf)
+    count = sources.count(wanted)
+    work = work_of(count.products, wanted.area)
+    steps, runs, trouble = _history()
+    cpu_scale, _, _ = spread([_ratio(step.cpu_seconds, step_model(step)) for step in steps])
+    scale, low, high = spread([_ratio(run.seconds, run_model(run)) for run in runs])
+    bytes_a_pixel = _median([step.bytes_read / step.pixels for step in steps if step.pixels and step.bytes_read]) or _BYTES_A_PIXEL
+    needed = count.products * work.megapixels * 1e6 * bytes_a_pixel
+    minutes = work.wall() / 60
     return Estimate(
         products=count.products,
         gigabytes=round(count.estimated_bytes / 1e9, 3),
-        cpu_minutes=round(seconds / 60, 2),
-        minutes=round(seconds / 60, 2),
-        minutes_low=round(seconds / 180, 2),
-        minutes_high=round(seconds / 20, 2),
-        basis="no history yet: 4 s a product assumed",
+        gigabytes_needed=round(min(needed, float(count.estimated_bytes) or needed) / 1e9, 3),
+        cpu_minutes=round(work.cpu() * cpu_scale / 60, 2),
+        minutes=round(minutes * scale, 2),
+        minutes_low=round(minutes * low, 2),
+        minutes_high=round(minutes * high, 2),
+        basis=_basis(len(steps), len(runs)),
         provider=count.provider,
-        warnings=tuple(count.warnings),
+        warnings=(*count.warnings, *trouble),
     )
 
 
@@ -70,3 +152,75 @@ def refuse_too_many(found: Estimate, max_products: int) -> None:
             f"{found.products} products match, more than max_products={max_products}. They would take: {found}. "
             "Raise max_products, or choose a smaller area, a shorter period or fewer clouds"
         )
+
+
+def work_of(products: int, area: Area) -> Work:
+    """Guess the pixels from the area's bounding box: windows are cut to blocks of 512, and no product is larger than a tile."""
+    west, south, east, north = area.unwrapped().bounds
+    across = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2)) / 10
+    down = (north - south) * 110_574 / 10
+    window = [min(_TILE_PIXELS, max(size, 1) + _BLOCK_PIXELS) for size in (across, down)]
+    return Work(products, window[0] * window[1] / 1e6, across * down / 1e6)
+
+
+def step_model(record: Record) -> float:
+    """Give the processor seconds of one `sign` process by the rough model."""
+    return SIGN.seconds(1, record.products, record.pixels / 1e6)
+
+
+def run_model(record: Record) -> float:
+    """Give the wall-clock seconds of a run by the rough model; its pixels are those of the area, times the products."""
+    products = max(1, record.products)
+    megapixels = record.pixels / products / 1e6
+    return Work(record.products, megapixels, megapixels).wall()
+
+
+def spread(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Median, 10 % and 90 % quantile of earlier ratios; with fewer than three the range is three times up and down."""
+    if not ratios:
+        return 1.0, 1 / _UNKNOWN, _UNKNOWN
+    middle = _median(ratios) or 1.0
+    if len(ratios) < _ENOUGH:
+        return middle, middle / _UNKNOWN, middle * _UNKNOWN
+    ordered = sorted(ratios)
+    return middle, _quantile(ordered, 0.1), _quantile(ordered, 0.9)
+
+
+def workers() -> int:
+    """How many batches run side by side: EARTHSELF_WORKERS, else the machine's cores."""
+    return int(os.environ.get("EARTHSELF_WORKERS") or 0) or os.cpu_count() or 1
+
+
+def _history() -> tuple[list[Record], list[Record], list[str]]:
+    """Earlier steps, earlier runs, and why there are none: an estimate is no reason to fail."""
+    from earthself.operators.history import RUN, History
+
+    try:
+        with History() as history:
+            return history.recent(STEP), history.recent(RUN), []
+    except OperatorError as error:
+        return [], [], [f"no history of earlier steps: {error}"]
+
+
+def _basis(steps: int, runs: int) -> str:
+    if not steps and not runs:
+        assumed = f"{SIGN.megapixel:g} CPU-s a megapixel, {SIGN.product:g} s a product, {TASKS_SECONDS:g} s for the tasks"
+        return f"no earlier run to learn from, so assumed: {assumed}; the range is three times up and down"
+    ends = (
+        "the range is that of 8 in 10 of them" if runs >= _ENOUGH else "too few for their spread, so the range is three times up and down"
+    )
+    return f"from {steps} earlier batches and {runs} earlier runs; {ends}"
+
+
+def _ratio(took: float, model: float) -> float:
+    return max(took, 0.01) / model
+
+
+def _median(values: Sequence[float]) -> float:
+    return _quantile(sorted(values), 0.5) if values else 0.0
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    position = share * (len(ordered) - 1)
+    low, high = math.floor(position), math.ceil(position)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)

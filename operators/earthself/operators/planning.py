@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ class PlanBatchesOperator(EarthSelfOperator):
     def work(self, context: Context) -> list[dict[str, Any]]:
         """Write `batches/NNNN/catalog.json` with links to the products' items; skips the rest when nothing was found."""
         from earthself.data.reference import Reference
-        from earthself.operators import catalogs
+        from earthself.operators import catalogs, estimate
 
         found = Reference.from_dict(self.products)
         if found.count == 0:
@@ -75,7 +74,7 @@ class PlanBatchesOperator(EarthSelfOperator):
         area = catalogs.area_beside(found.path())
         run = self.run_folder(context)
         catalogs.empty_folder(run.batches)
-        size = batch_size(len(paths), _workers())
+        size = batch_size(len(paths), estimate.workers())
         batches = [paths[start : start + size] for start in range(0, len(paths), size)]
         self.log.info(f"{found.count} products: {found.count - len(paths)} known, {len(paths)} to sign in {len(batches)} batches")
         return [
@@ -99,7 +98,3 @@ def batch_size(products: int, workers: int) -> int:
     The last rule wins, so that 10,000 products make 200 batches of 50.
     """
     return max(1, min(math.ceil(products / workers), MAX_BATCH), math.ceil(products / MAX_BATCHES))
-
-
-def _workers() -> int:
-    return int(os.environ.get("EARTHSELF_WORKERS") or 0) or os.cpu_count() or 1

@@ -98,9 +98,10 @@ class ProcessingStepOperator(EarthSelfOperator):
         output = self._output(run, map_index)
         try:
             outcome, document, tail = self._run(command, source, staging, folder, resources)
-            self._record(context, folder, outcome, document)
+            _account(context, folder, self._name, outcome, document)
             _raise_for(self._name, outcome, document, tail, resources)
             reference = _publish(source, staging / "output", output, document, self._name)
+            self._remember(context, source, outcome, document)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         for warning in document.get("warnings", []):
@@ -227,11 +228,31 @@ class ProcessingStepOperator(EarthSelfOperator):
 
         return EodagHook(self.eodag_conn_id).settings_file()
 
-    def _record(self, context: Context, folder: Path, outcome: Outcome, document: dict[str, Any]) -> None:
-        from earthself.data.workspace import write_json
+    def _remember(self, context: Context, source: Path, outcome: Outcome, document: dict[str, Any]) -> None:
+        """Add what the step took to the history that estimates are made of; a lost row is no reason to fail."""
+        from earthself.operators import catalogs
+        from earthself.operators.errors import OperatorError
+        from earthself.operators.history import History, Record
 
-        account = {"step": self._name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
-        write_json(folder / "run.json", account)
+        metrics = document["metrics"]
+        ti = context["ti"]
+        record = Record(
+            step=self._name[:250],
+            version=_version(self.step),
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            products=int(metrics.get("items", len(catalogs.item_paths(source / catalogs.CATALOG)))),
+            pixels=int(metrics.get("pixels", 0)),
+            bytes_read=int(metrics.get("bytes_read", 0)),
+            seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            peak_memory=outcome.peak_memory,
+        )
+        try:
+            with History() as history:
+                history.add(record)
+        except OperatorError as error:
+            self.log.warning(f"not remembered for later estimates: {error}")
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "GDAL_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -242,8 +263,23 @@ def _map_index(context: Context) -> int:
     return -1 if index is None else int(index)
 
 
+def _version(step: str | None) -> str:
+    """Give the version of the distribution that offers an installed step."""
+    from importlib.metadata import entry_points
+
+    found = next(iter(entry_points(group="earthself.steps", name=step)), None) if step else None
+    return found.dist.version if found and found.dist else ""
+
+
+def _account(context: Context, folder: Path, name: str, outcome: Outcome, document: dict[str, Any]) -> None:
+    """Leave beside the log how the step ended, for whoever gathers the run's results."""
+    from earthself.data.workspace import write_json
+
+    write_json(folder / "run.json", {"step": name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document})
+
+
 def arguments(parameters: Mapping[str, Any]) -> list[str]:
-    """Write parameters as a step's command line: `--name value`; None is left out, lists and dicts are JSON, true and false in lower case."""
+    """Write parameters as a step's command line: `--name value`; None is left out; lists, dicts and truth values are JSON."""
     words: list[str] = []
     for name, value in parameters.items():
         if not str(name).replace("-", "_").isidentifier():

@@ -1,0 +1,132 @@
+"""What a request is told that it will cost, before and after there is history."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from earthself.operators import estimate
+from earthself.operators.errors import BadRequest
+from earthself.operators.history import HEAD, RUN, History, HistoryBroken, Record
+
+AREA = [14.0, 48.0, 14.1, 48.1]
+CONF = {"area": AREA, "start": "2017-06-01", "end": "2017-07-01", "collection": "S2_MSI_L2A", "provider": None, "max_cloud_cover": 60}
+
+
+class Provider:
+    """Counts as a provider would."""
+
+    def __init__(self, products: int, size: int = 1_000_000_000) -> None:
+        self._count = SimpleNamespace(products=products, estimated_bytes=products * size, provider="p", warnings=("q was down",))
+
+    def count(self, _request):
+        return self._count
+
+
+def record(**changes) -> Record:
+    usual = {"step": "sign", "version": "1", "dag_id": "d", "run_id": "r", "products": 5, "pixels": 10_000_000, "bytes_read": 150_000_000}
+    return Record(**{**usual, "seconds": 30.0, "cpu_seconds": 40.0, "peak_memory": 10**9, **changes})
+
+
+def test_the_first_estimate_says_that_it_is_a_guess(workspace):
+    found = estimate.estimate(CONF, Provider(10))
+    assert found.products == 10
+    assert found.gigabytes == 10
+    assert 0 < found.gigabytes_needed < 10, "windows of a small area are less than whole products"
+    assert found.minutes_low == pytest.approx(found.minutes / 3, abs=0.02)
+    assert found.minutes_high == pytest.approx(found.minutes * 3, abs=0.02)
+    assert "no earlier run" in found.basis
+    assert "a megapixel" in found.basis
+    assert "10 products" in str(found)
+    assert found.warnings == ("q was down",)
+
+
+def test_more_products_take_longer_but_a_known_start_remains(workspace):
+    none, few, many = (estimate.estimate(CONF, Provider(products)) for products in (0, 5, 500))
+    assert 0 < none.minutes < few.minutes < many.minutes
+    assert many.cpu_minutes > 50 * few.cpu_minutes
+
+
+def test_history_sets_the_scale_and_the_range(workspace):
+    before = estimate.estimate(CONF, Provider(20))
+    with History() as history:
+        for slow in (1.8, 2.0, 2.0, 2.0, 2.4):
+            one = record()
+            history.add(record(cpu_seconds=slow * estimate.step_model(one)))
+            history.add(record(step=RUN, seconds=slow * estimate.run_model(one)))
+    after = estimate.estimate(CONF, Provider(20))
+    assert after.minutes == pytest.approx(2 * before.minutes, rel=0.01)
+    assert after.cpu_minutes == pytest.approx(2 * before.cpu_minutes, rel=0.01)
+    assert before.minutes * 1.8 < after.minutes_low < after.minutes < after.minutes_high < before.minutes * 2.4
+    assert "5 earlier batches and 5 earlier runs" in after.basis
+    assert after.gigabytes_needed == pytest.approx(before.gigabytes_needed * 15 / 12, rel=0.01), "15 bytes a pixel were read"
+
+
+def test_two_runs_are_too_few_for_a_spread(workspace):
+    with History() as history:
+        history.add(record(step=RUN))
+    assert "too few" in estimate.estimate(CONF, Provider(20)).basis
+
+
+def test_only_the_newest_fifty_count(workspace):
+    with History() as history:
+        for seconds in [1000.0] * 60 + [5.0] * 50:
+            history.add(record(cpu_seconds=seconds))
+        assert {row.cpu_seconds for row in history.recent("sign")} == {5.0}
+
+
+def test_too_many_products_are_refused_with_number_and_estimate(workspace):
+    found = estimate.estimate(CONF, Provider(201))
+    with pytest.raises(BadRequest, match=r"201 products match, more than max_products=200.*CPU-min.*smaller area"):
+        estimate.refuse_too_many(found, 200)
+    estimate.refuse_too_many(found, 201)
+
+
+def test_a_broken_database_costs_the_history_not_the_estimate(workspace, tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_DATABASE_URL", f"sqlite:///{tmp_path}/broken.db")
+    Path(tmp_path / "broken.db").write_text("this is no database" * 100)
+    found = estimate.estimate(CONF, Provider(3))
+    assert any("EARTHSELF_DATABASE_URL" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("url", ["postgresql+nodriver://u:hunter2@127.0.0.1:1/x", "hunter2", "sqlite:////proc/hunter2/x.db"])
+def test_a_url_that_cannot_be_used_is_said_without_its_secrets(url):
+    with pytest.raises(HistoryBroken, match="EARTHSELF_DATABASE_URL") as caught, History(url):
+        pass
+    assert "hunter2" not in str(caught.value) or url.startswith("sqlite")
+
+
+def test_a_newer_database_is_not_touched(tmp_path):
+    url = f"sqlite:///{tmp_path}/new.db"
+    with History(url):
+        pass
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        connection.execute("UPDATE operators_version SET version_num = '9999'")
+    with pytest.raises(HistoryBroken, match="newer than this program"), History(url):
+        pass
+
+
+def test_the_migrations_make_the_table_that_the_code_reads(tmp_path):
+    import sqlalchemy as sa
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+    from earthself.operators import history
+
+    with History(f"sqlite:///{tmp_path}/a.db"):
+        pass
+    made = sa.MetaData()
+    made.reflect(sa.create_engine(f"sqlite:///{tmp_path}/a.db"), only=["step_history"])
+    wanted = history.STEP_HISTORY
+    assert {(c.name, type(c.type)._type_affinity, c.nullable) for c in made.tables["step_history"].c} == {
+        (c.name, type(c.type)._type_affinity, c.nullable) for c in wanted.c
+    }
+    config = Config()
+    config.set_main_option("script_location", str(Path(history.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_workers_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("EARTHSELF_WORKERS", "16")
+    assert estimate.workers() == 16
