@@ -41,3 +41,11 @@ class TryAgain(DataError):
 
     exit_code = 75
     retry = True
+
+
+class ProductChanged(TryAgain):
+    """What lies behind an address is no longer what it was at the first read: pixels of two states must not be mixed."""
+
+
+class Damaged(DataError):
+    """The other side gives bytes that are not what was stated, every time it is asked: only the provider can mend it."""

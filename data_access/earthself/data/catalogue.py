@@ -1,0 +1,374 @@
+"""The one owner of EODAG: searching providers page by page, and signing requests with its login plugins.
+
+EODAG swallows errors, falls back without saying so, asks the web for collections that it does not know and keeps its settings in
+the user's home. Here each of these is turned off, and every failure becomes an error that says whose fault it is.
+EODAG takes seconds to import, so it is only loaded when a search or a login needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from earthself.data.errors import BadInput, CredentialsRefused, DataError, NotThere, TryAgain
+from earthself.data.http import RetryPolicy
+from earthself.data.query import SearchRequest, SourceConfig
+
+if TYPE_CHECKING:
+    from eodag import EODataAccessGateway, SearchResult
+
+_PAGE = 250
+_AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
+
+# What EODAG's own settings make harder than it is: Earth Search's COGs lie in the open under https, EODAG only offers them as s3
+# with a login and under another collection name.
+_OVERRIDES: dict[str, dict[str, Any]] = {
+    "earth_search": {
+        "products": {
+            name: {"_collection": collection, "metadata_mapping": {"assets": "$.assets"}}
+            for name, collection in (("S2_MSI_L2A", "sentinel-2-l2a"), ("S2_MSI_L2A_COG", "sentinel-2-l2a"))
+        },
+        "download": {"type": "HTTPDownload"},
+    }
+}
+
+
+class Catalogue:
+    """EODAG, set up from one `SourceConfig`, loaded at first use."""
+
+    def __init__(self, config: SourceConfig, retries: RetryPolicy | None = None) -> None:
+        """Nothing happens yet."""
+        self.config = config
+        self.retries = retries or RetryPolicy(attempts=config.attempts)
+        self._dag: EODataAccessGateway | None = None
+        self._access: dict[tuple[str, str], Login] = {}
+        self._lock = threading.Lock()
+
+    def providers(self) -> list[str]:
+        """Names of all providers that can be asked."""
+        return sorted(self._gateway().providers.names)
+
+    def offers(self, provider: str, collection: str) -> bool:
+        """Whether a provider has a collection; raises `BadInput` for a provider that is not known."""
+        known = self._gateway().providers
+        if provider not in known.names:
+            raise BadInput(f"provider {provider!r} is not known; known are {', '.join(sorted(known.names))}")
+        return collection in known[provider].collections_config
+
+    def pages(self, provider: str, request: SearchRequest, page: int = _PAGE) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+        """Search one provider: gives the STAC items of each page and the number of matches (None where the provider does not say).
+
+        Raises `CredentialsRefused`, `TryAgain`, `NotThere` or `DataError` for a provider that fails.
+        """
+        result = self._ask(provider, lambda: self._search(provider, request, page))
+        # A server that caps its pages below what was asked looks finished to EODAG after the first: ask for pages of that size.
+        if 0 < len(result) < min(page, result.number_matched or 0):
+            page = len(result)
+            result = self._ask(provider, lambda: self._search(provider, request, page))
+        seen: set[str] = set()
+        matched = result.number_matched
+        while result is not None and len(result):
+            fresh = [item for item in map(_item, result) if item["id"] not in seen]
+            if not fresh:
+                return
+            seen.update(item["id"] for item in fresh)
+            yield fresh, matched
+            here = result
+            result = self._ask(provider, lambda: next(here.next_page(update=False), None))  # noqa: B023 - called at once
+
+    def access(self, item: Mapping[str, Any]) -> Login:
+        """The login for the files of an item, one for each provider and collection so that tokens are shared."""
+        provider = str(item["properties"]["earthself:provider"])
+        collection = str(item["properties"]["earthself:collection"])
+        with self._lock:
+            if (provider, collection) not in self._access:
+                self._access[provider, collection] = Login(self, provider, collection, item)
+            return self._access[provider, collection]
+
+    def needs_login(self, provider: str, hrefs: list[str]) -> bool:
+        """Whether any of these addresses is served only with the provider's login plugin."""
+        config = self._gateway().providers[provider].config
+        for topic in ("auth", "download_auth"):
+            plugin = getattr(config, topic, None)
+            if plugin is None or getattr(config, "api", None) is not None:
+                continue
+            pattern = getattr(plugin, "matching_url", None)
+            if pattern is None or any(re.match(pattern, href) for href in hrefs):
+                return True
+        return any(urlsplit(href).scheme == "s3" for href in hrefs)
+
+    def scrub(self, text: str) -> str:
+        """The text on one line, without any of the configured secrets."""
+        for secrets in self.config.credentials.values():
+            for value in sorted((v for v in secrets.values() if len(v) > 3), key=len, reverse=True):
+                text = text.replace(value, "***")
+        return " ".join(text.split())[:300]
+
+    def _search(self, provider: str, request: SearchRequest, page: int) -> SearchResult:
+        dag = self._gateway()
+        if request.collection not in dag.providers[provider].collections_config:
+            raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
+        criteria: dict[str, Any] = {}
+        if request.max_cloud_cover is not None and request.max_cloud_cover < 100:
+            criteria["eo:cloud_cover"] = request.max_cloud_cover
+        limit = min(page, _page_limit(dag, provider))
+        return dag.search(
+            provider=provider,
+            collection=request.collection,
+            start=request.start.isoformat(),
+            end=request.end.isoformat(),
+            geom=request.area.geometry,
+            limit=limit,
+            count=True,
+            raise_errors=True,
+            validate=False,
+            **criteria,
+        )
+
+    def _ask(self, provider: str, work: Any) -> Any:  # noqa: ANN401 - whatever the call gives
+        return self.retries.run(lambda: self._translated(provider, work))
+
+    def _translated(self, provider: str, work: Any) -> Any:  # noqa: ANN401
+        """Call EODAG and turn its errors into ours."""
+        try:
+            return work()
+        except DataError:
+            raise
+        except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
+            raise _translate(error, provider, self) from None
+
+    def _gateway(self) -> EODataAccessGateway:
+        with self._lock:
+            if self._dag is None:
+                self._dag = self._load()
+            return self._dag
+
+    def _load(self) -> EODataAccessGateway:
+        import yaml  # type: ignore[import-untyped]
+
+        try:
+            extra = yaml.safe_load(self.config.provider_config) or {}
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            raise BadInput(
+                f"provider_config is not YAML{f' (line {where.line + 1})' if where else ''}; see EODAG's provider settings"
+            ) from None
+        if not isinstance(extra, dict) or not all(isinstance(v, dict) for v in extra.values()):
+            raise BadInput("provider_config must be a YAML mapping from provider names to their settings")
+        # EODAG logs each failure with a traceback before it raises it; what matters is in the error that we make of it.
+        logger = logging.getLogger("eodag")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL)
+        from eodag import EODataAccessGateway
+        from eodag.config import EODAGSettings
+
+        dag = EODataAccessGateway(settings=EODAGSettings(cfg_dir=self._settings_folder(), strict_collections=True))
+        try:
+            dag.update_providers_config(dict_conf={n: c for n, c in _OVERRIDES.items() if n not in extra})
+            if extra:
+                dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
+            self._tune(dag)
+        except DataError:
+            raise
+        except Exception as error:  # noqa: BLE001 - EODAG answers a wrong setting with whatever it stumbles over
+            raise BadInput(
+                f"the provider settings are not usable ({self.scrub(str(error)) or type(error).__name__}); see EODAG's provider settings"
+            ) from None
+        return dag
+
+    def _settings_folder(self) -> Any:  # noqa: ANN401 - a path
+        from pathlib import Path
+
+        if named := os.environ.get("EODAG_CFG_DIR"):
+            return Path(named)
+        folder = tempfile.mkdtemp(prefix="earthself-eodag-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def _tune(self, dag: EODataAccessGateway) -> None:
+        """Credentials in, retries and time-outs ours, the provider's own asset keys kept."""
+        updates: dict[str, dict[str, Any]] = {}
+        for name in dag.providers.names:
+            config = dag.providers[name].config
+            search = getattr(config, "search", None)
+            if search is not None:
+                ours = {"timeout": self.config.timeout, "retry_total": 0, "retry_status_forcelist": []}
+                if getattr(search, "type", "") == "StacSearch":
+                    ours["asset_key_from_href"] = False
+                updates.setdefault(name, {})["search"] = ours
+        for name, secrets in self.config.credentials.items():
+            config = dag.providers[name].config if name in dag.providers.names else dag.providers.pruned_providers_config.get(name)
+            if config is None:
+                raise BadInput(f"there are credentials for provider {name!r}, which is not known; mend its name in the provider settings")
+            topics = [topic for topic in _AUTH_TOPICS if getattr(config, topic, None) is not None]
+            if not topics:
+                raise BadInput(f"there are credentials for provider {name!r}, which takes none; remove them from the provider settings")
+            for topic in topics:
+                updates.setdefault(name, {}).setdefault(topic, {})["credentials"] = dict(secrets)
+        dag.update_providers_config(dict_conf=updates)
+
+
+class Login:
+    """Signs requests with EODAG's login plugin of one provider and collection."""
+
+    def __init__(self, catalogue: Catalogue, provider: str, collection: str, item: Mapping[str, Any]) -> None:
+        """Nothing is asked yet."""
+        self.provider = provider
+        self._catalogue, self._collection, self._item = catalogue, collection, item
+        self._plugin: Any = None
+        self._auth: Any = None
+        self._lock = threading.Lock()
+
+    def sign(self, url: str) -> tuple[str, dict[str, str]]:
+        """The URL with its token, or the headers, that the plugin gives; unchanged for hosts that the plugin is not for."""
+        import requests
+
+        if not self._applies(url):
+            return url, {}
+        plain = requests.Request("GET", url).prepare()
+        before = dict(plain.headers)
+        signed = self._authenticated()(plain)
+        return str(signed.url), {k: str(v) for k, v in signed.headers.items() if before.get(k) != v}
+
+    def sign_s3(self, url: str) -> str:
+        """The https address, valid for an hour, of an s3:// object."""
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        plugin = self._login_plugin()
+        if plugin is None or not hasattr(plugin, "get_s3_client"):
+            raise CredentialsRefused(f"{self.provider} offers {url} on s3 without a login for it; choose another provider")
+        pays = {"RequestPayer": "requester"} if getattr(plugin.config, "requester_pays", False) else {}
+        made: str = self._catalogue._translated(  # noqa: SLF001 - the two are one module
+            self.provider,
+            lambda: plugin.get_s3_client().generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key, **pays}, ExpiresIn=3600
+            ),
+        )
+        return made
+
+    def renew(self) -> bool:
+        """Forget the token, since it was refused, and build the plugin anew."""
+        with self._lock:
+            had = self._auth is not None
+            self._plugin = self._auth = None
+            return had
+
+    def _applies(self, url: str) -> bool:
+        plugin = self._login_plugin()
+        if plugin is None or hasattr(plugin, "get_s3_client"):
+            return False
+        pattern = getattr(plugin.config, "matching_url", None)
+        if pattern:
+            return re.match(pattern, url) is not None
+        hosts = {urlsplit(asset["href"]).netloc for asset in self._item.get("assets", {}).values()}
+        return urlsplit(url).netloc in hosts
+
+    def _login_plugin(self) -> Any:  # noqa: ANN401 - EODAG's plugin or None
+        with self._lock:
+            if self._plugin is None:
+                self._plugin = self._catalogue._translated(self.provider, self._build) or False  # noqa: SLF001
+            return self._plugin or None
+
+    def _build(self) -> Any:  # noqa: ANN401
+        from eodag.api.product import EOProduct
+
+        dag = self._catalogue._gateway()  # noqa: SLF001
+        if self.provider not in dag.providers.names:
+            raise BadInput(f"the product is of provider {self.provider!r}, which is not in the provider settings of this task; add it")
+        hrefs = [a["href"] for a in self._item.get("assets", {}).values()]
+        properties = {"id": self._item["id"], "geometry": self._item["geometry"], "eodag:download_link": hrefs[0] if hrefs else ""}
+        product = EOProduct(self.provider, properties, collection=self._collection)
+        # EODAG has no public way to the login of a product that was not just searched; pinned below its next major version.
+        product._register_downloader_from_manager(dag._plugins_manager)  # noqa: SLF001
+        return product.downloader_auth
+
+    def _authenticated(self) -> Any:  # noqa: ANN401 - a requests AuthBase
+        plugin = self._login_plugin()
+        with self._lock:
+            # Plugins with tokens keep and refresh them themselves: asking again is cheap and never stale.
+            self._auth = self._catalogue._ask(self.provider, plugin.authenticate)  # noqa: SLF001
+            return self._auth
+
+
+def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataError:
+    import requests
+    from eodag.utils import exceptions as theirs
+
+    response = _response(error)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    text = catalogue.scrub(str(error)) or type(error).__name__
+    if isinstance(error, (theirs.AuthenticationError, theirs.MisconfiguredError)) or status in (401, 403):
+        if status in (429, 500, 502, 503, 504):
+            return _busy(f"the login server of {provider} is busy or broken ({status}); try again later", response)
+        return CredentialsRefused(
+            f"{provider} refuses the login ({text}); set or renew its credentials in the provider settings (connection `eodag`)"
+        )
+    if isinstance(error, theirs.QuotaExceededError) or status == 429:
+        return _busy(f"{provider} has had enough requests for now (429); try again later", response)
+    if isinstance(error, (theirs.TimeOutError, requests.Timeout)):
+        return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
+    if status is not None and (status >= 500 or status == 408):
+        return _busy(f"{provider} is busy or broken ({status}); try again later", response)
+    if status is None and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
+        return TryAgain(f"{provider} cannot be reached ({text}); try again later")
+    if status == 404:
+        return NotThere(f"{provider} has no search at its configured address (404); mend its address in the provider settings")
+    return DataError(f"{provider} refuses the search ({text}); choose another provider")
+
+
+def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
+    error = TryAgain(message)
+    text = str(getattr(response, "headers", {}).get("Retry-After", "")).strip()
+    if text.isdecimal():
+        error.wait = float(text)  # type: ignore[attr-defined]
+    return error
+
+
+def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests response
+    while error is not None:
+        if getattr(error, "response", None) is not None:
+            return error.response  # type: ignore[attr-defined]
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _page_limit(dag: EODataAccessGateway, provider: str) -> int:
+    pagination = getattr(dag.providers[provider].search_config, "pagination", None) or {}
+    limit = pagination.get("max_limit") if isinstance(pagination, Mapping) else None
+    return limit if isinstance(limit, int) and limit > 0 else _PAGE
+
+
+def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
+    """EODAG's product as a STAC 1.1 item with everything that the catalogue stated."""
+    geometry = product.geometry.__geo_interface__
+    properties = {k: v for k, v in product.properties.items() if k != "id" and not k.startswith("eodag:") and v is not None}
+    properties["datetime"] = product.properties.get("datetime") or product.properties.get("start_datetime")
+    assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
+    link = product.properties.get("eodag:download_link")
+    if link and not assets:
+        stated = {key: properties[key] for key in ("file:size", "file:checksum") if key in properties}
+        assets["product"] = {"href": link, "type": "application/zip", "roles": ["data"], **stated}
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [],
+        "id": str(product.properties["id"]),
+        "geometry": _lists(geometry),
+        "bbox": list(product.geometry.bounds),
+        "properties": properties,
+        "assets": assets,
+        "links": [],
+    }
+
+
+def _lists(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        return {key: _lists(v) for key, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
