@@ -1,0 +1,216 @@
+"""The command `earthsignature`: serve the database, and list, get, ingest, count and migrate from a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from earthself.data.errors import EarthSelfError
+from earthself.signature.errors import BadSignature
+
+if TYPE_CHECKING:
+    from earthself.signature.client import SignatureClient
+
+_T = TypeVar("_T")
+app = typer.Typer(name="earthsignature", help="EarthSignature: the land-cover database.", no_args_is_help=True, add_completion=False)
+
+_HOME = Path(os.environ.get("EARTHSELF_HOME", ".earthself")) / "earthsignature"
+_URL = "EARTHSELF_SIGNATURE_DATABASE_URL"
+Home = Annotated[Path, typer.Option("--home", envvar="EARTHSELF_SIGNATURE_HOME", help="Folder of the store.")]
+Database = Annotated[str | None, typer.Option("--database-url", envvar=_URL, help="SQLAlchemy URL; a file in the folder if left out.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
+Server = Annotated[str, typer.Option("--server", envvar="EARTHSELF_SIGNATURE_SERVER", help="host:port of the server.")]
+Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for an answer.")]
+_SERVER = f"127.0.0.1:{os.environ.get('EARTHSELF_SIGNATURE_PORT', '50051')}"
+
+
+@app.command()
+def serve(
+    *,
+    home: Home = _HOME,
+    port: Annotated[int, typer.Option(envvar="EARTHSELF_SIGNATURE_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 50051,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    database_url: Database = None,
+    sieve_ha: Annotated[float, typer.Option(min=0, help="Smallest patch of v2 answers in hectares.")] = 0.5,
+    as_json: Json = False,
+) -> None:
+    """Serve the database by gRPC until SIGTERM or Ctrl-C; says on standard output where, once it answers."""
+    from earthself.signature.server import ServerSettings
+    from earthself.signature.server import serve as run
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("earthself").setLevel(logging.INFO)
+
+    def ready(bound: int) -> None:
+        _say({"host": host, "port": bound, "home": str(home)} if as_json else f"EarthSignature listens on {host}:{bound}, store {home}")
+
+    with _errors(as_json):
+        asyncio.run(run(ServerSettings(home, host, port, database_url, sieve_ha), ready))
+
+
+@app.command(name="list")
+def list_products(
+    *,
+    wkt: Annotated[str | None, typer.Option(help="Area: well-known text in longitude and latitude.")] = None,
+    start: Annotated[str | None, typer.Option(help="Acquired at or after this date or time.")] = None,
+    end: Annotated[str | None, typer.Option(help="Acquired before this date or time.")] = None,
+    product_id: Annotated[list[str] | None, typer.Option("--id", help="Only products of these ids.")] = None,
+    category: Annotated[list[int] | None, typer.Option(help="Only products with one of these CORINE codes.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many.")] = None,
+    server: Server = _SERVER,
+    tls: Tls = False,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """List stored products, newest acquisition first; with --json one GeoJSON Feature a line."""
+    with _errors(as_json), _client(server, tls, timeout) as client:
+        found = client.find(wkt=wkt, start=start, end=end, product_ids=product_id or (), categories=category or (), limit=limit)
+        for feature in found:
+            said = feature["properties"]
+            _say(feature if as_json else f"{said['creation_date']:<27} {said['cloud_cover']:5.1f} %  {feature['id']}")
+
+
+@app.command()
+def get(
+    product_id: Annotated[str, typer.Argument(help="Id of the product.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for PRODUCT.geojson and PRODUCT_LAYER.tif.")] = Path(),
+    layer: Annotated[list[str] | None, typer.Option(help="Only these layers; all if left out.")] = None,
+    server: Server = _SERVER,
+    tls: Tls = False,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """Fetch a product and its layers into a folder."""
+    with _errors(as_json), _client(server, tls, timeout) as client:
+        signature = client.get(product_id, layer)
+        stem = "".join(c if c.isalnum() or c in "._-" else "_" for c in product_id)
+        output.mkdir(parents=True, exist_ok=True)
+        written = {"feature": output / f"{stem}.geojson"} | {name: output / f"{stem}_{name}.tif" for name in signature.layers}
+        _write(written["feature"], json.dumps(signature.feature, indent=1).encode())
+        for name, content in signature.layers.items():
+            _write(written[name], content)
+        _say({name: str(path) for name, path in written.items()} if as_json else "\n".join(map(str, written.values())))
+
+
+@app.command()
+def ingest(
+    *,
+    files: Annotated[list[Path], typer.Argument(help="STAC items, or one GeoJSON feature with the options below.")],
+    segmentation: Annotated[Path | None, typer.Option(help="GeoTIFF of CORINE codes.")] = None,
+    cloud_mask: Annotated[Path | None, typer.Option(help="GeoTIFF, 1 = cloud.")] = None,
+    confidence: Annotated[Path | None, typer.Option(help="GeoTIFF of percent.")] = None,
+    flags: Annotated[Path | None, typer.Option(help="GeoTIFF of flag bits.")] = None,
+    server: Server = _SERVER,
+    tls: Tls = False,
+    timeout: Timeout = 60,
+    as_json: Json = False,
+) -> None:
+    """Store products; what is stored already with the same content counts as done. A bad one does not stop the others."""
+    from earthself.signature.items import read_signature
+
+    given = {"segmentation": segmentation, "cloud_mask": cloud_mask, "confidence": confidence, "flags": flags}
+    layers = {name: path for name, path in given.items() if path is not None}
+    if layers and len(files) > 1:
+        raise typer.BadParameter("layers can be given for one feature at a time")
+    worst: EarthSelfError | None = None
+    with _errors(as_json), _client(server, tls, timeout) as client:
+        for path in _progress(files, "storing"):
+            try:
+                signature = read_signature(path, layers)
+                outcome = client.create(signature.feature, signature.layers())
+                _say({"file": str(path), "id": signature.feature.get("id"), "outcome": outcome} if as_json else f"{outcome:<8} {path}")
+            except EarthSelfError as error:
+                _say(
+                    {"file": str(path), "outcome": "failed", "error": str(error), "retry": error.retry}
+                    if as_json
+                    else f"failed   {path}: {error}"
+                )
+                worst = error
+    if worst is not None:
+        raise typer.Exit(worst.exit_code)
+
+
+@app.command()
+def stats(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
+    """Count what the store holds; works beside a running server."""
+    from earthself.signature.store import Store
+
+    with _errors(as_json):
+        if database_url is None and not (home / "earthsignature.sqlite").is_file():
+            raise BadSignature(f"{home} holds no store; give --home, or start one with `earthsignature serve`")
+        store = Store(home, database_url)
+        found = store.statistics()
+        store.close()
+    if as_json:
+        _say(asdict(found))
+        return
+    _say(f"{found.products} products from {found.first or '-'} to {found.last or '-'}, {found.bytes / 1e6:.1f} MB of rasters")
+    for code, products in sorted(found.products_with_code.items()):
+        _say(f"{code:>5}  in {products} products")
+
+
+@app.command()
+def migrate(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
+    """Bring the tables up to date while no server runs (`serve` does so by itself)."""
+    from earthself.signature.store import Store
+
+    with _errors(as_json):
+        home.mkdir(parents=True, exist_ok=True)
+        store = Store(home, database_url)
+        store.lock()
+        before, after = store.catalog.migrate()
+        store.close()
+    _say(
+        {"before": before, "after": after} if as_json else f"tables at version {after}" + ("" if before == after else f", were at {before}")
+    )
+
+
+@contextmanager
+def _errors(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except EarthSelfError as error:
+        typer.echo(json.dumps({"error": str(error), "retry": error.retry}) if as_json else f"earthsignature: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _client(server: str, tls: bool, timeout: float) -> SignatureClient:
+    from earthself.signature.client import SignatureClient
+
+    return SignatureClient(server, tls=tls, token=os.environ.get("EARTHSELF_SIGNATURE_TOKEN"), timeout=timeout)
+
+
+def _progress(things: list[_T], what: str) -> Iterable[_T]:
+    if not sys.stderr.isatty() or len(things) < 2:
+        return things
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(things, description=what, console=Console(stderr=True))
+
+
+def _say(text: Any) -> None:  # noqa: ANN401 - text, or what JSON can hold
+    typer.echo(text if isinstance(text, str) else json.dumps(text))
+    sys.stdout.flush()
+
+
+def _write(path: Path, content: bytes) -> None:
+    rough = path.with_name(path.name + ".part")
+    rough.write_bytes(content)
+    rough.replace(path)
+
+
+def main() -> None:
+    """Run the command."""
+    app()

@@ -1,0 +1,124 @@
+"""A product as the database knows it: what of a GeoJSON Feature is checked, and how it looks when it is given back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import shapely
+from earthself.data.area import Area
+from earthself.data.dates import format_instant, parse_instant
+from earthself.data.errors import BadInput
+from earthself.signature.errors import BadSignature
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.ops import unary_union
+
+REQUIRED = ("creation_date", "publication_date", "product_type", "cloud_cover")
+"""Properties without which no product is stored."""
+TEXTS = ("quicklook", "browse_url", "download_url")
+"""Addresses; empty means there is none."""
+_ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+_NO_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?")
+_MOST_PROPERTIES = 65_536
+
+
+@dataclass(frozen=True)
+class Product:
+    """What is known of a product beside its rasters."""
+
+    product_id: str
+    """Unique in the database, 1 to 255 characters."""
+    creation_date: datetime
+    """Acquisition, UTC."""
+    publication_date: datetime
+    """UTC."""
+    product_type: str
+    """Such as S2MSI2A."""
+    cloud_cover: float
+    """Percent, 0 to 100."""
+    footprint: Polygon | MultiPolygon
+    """Longitude and latitude, valid, split at the antimeridian."""
+    properties: Mapping[str, Any]
+    """All properties as they are given back, dates in UTC."""
+
+    def feature(self) -> dict[str, Any]:
+        """Make the GeoJSON Feature that readers get."""
+        return {"type": "Feature", "id": self.product_id, "geometry": Area(self.footprint).geojson, "properties": dict(self.properties)}
+
+    def digest(self) -> str:
+        """SHA-256 of what the product says, whatever the order of properties, rings and corners; coordinates to 6 decimals."""
+        rounded = shapely.transform(self.footprint, lambda xy: xy.round(6) + 0.0)
+        known = {key: value for key, value in self.properties.items() if value != ""}
+        said = json.dumps([self.product_id, rounded.normalize().wkb_hex, known], sort_keys=True, allow_nan=False)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+
+def from_feature(feature: Mapping[str, Any]) -> Product:
+    """Check a GeoJSON Feature (id, footprint, properties of the interface); raises `BadSignature` with what is wrong."""
+    if feature.get("type") != "Feature":
+        raise BadSignature(f"the product is a GeoJSON {feature.get('type')}; send a Feature with id, footprint and properties")
+    name = feature.get("id")
+    product_id = str(name) if name is not None else ""
+    if not _ID.fullmatch(product_id):
+        raise BadSignature(f"the product's id is {product_id[:80]!r}; the Feature needs an id of 1 to 255 printable characters")
+    return from_parts(product_id, feature.get("geometry"), feature.get("properties") or {})
+
+
+def from_parts(product_id: str, geometry: Any, properties: Mapping[str, Any]) -> Product:  # noqa: ANN401 - a stranger's geometry
+    """Check a product whose parts did not come as one Feature; raises `BadSignature`."""
+    missing = [key for key in REQUIRED if properties.get(key) in (None, "")]
+    if missing:
+        raise BadSignature(f"product {product_id}: properties {', '.join(missing)} are missing; add them to the feature")
+    created, published = (_instant(product_id, key, properties[key]) for key in ("creation_date", "publication_date"))
+    texts = {key: _text(product_id, key, properties.get(key) or "") for key in ("product_type", *TEXTS)}
+    cover = properties["cloud_cover"]
+    if isinstance(cover, bool) or not isinstance(cover, (int, float)) or not (math.isfinite(cover) and 0 <= cover <= 100):
+        raise BadSignature(f"product {product_id}: cloud_cover {cover!r} is no percentage; send a number from 0 to 100")
+    said = {
+        **{key: value for key, value in properties.items() if value is not None},
+        **texts,
+        "creation_date": format_instant(created),
+        "publication_date": format_instant(published),
+        "cloud_cover": float(cover),
+    }
+    _check_size(product_id, said)
+    return Product(product_id, created, published, texts["product_type"], float(cover), _footprint(product_id, geometry), said)
+
+
+def _check_size(product_id: str, properties: Mapping[str, Any]) -> None:
+    try:
+        size = len(json.dumps(properties, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise BadSignature(f"product {product_id}: its properties are no JSON ({error})") from error
+    if size > _MOST_PROPERTIES:
+        raise BadSignature(f"product {product_id}: {size} bytes of properties; at most {_MOST_PROPERTIES} are kept, leave out lists")
+
+
+def _instant(product_id: str, key: str, value: Any) -> datetime:  # noqa: ANN401
+    try:
+        # Times of Sentinel products are UTC, and older clients leave the zone out.
+        return parse_instant(value + "Z" if isinstance(value, str) and _NO_ZONE.fullmatch(value) else value).astimezone(UTC)
+    except BadInput as error:
+        raise BadSignature(f"product {product_id}: {key}: {error}") from error
+
+
+def _text(product_id: str, key: str, value: Any) -> str:  # noqa: ANN401
+    if not isinstance(value, str):
+        raise BadSignature(f"product {product_id}: {key} is {value!r}; send text")
+    return value
+
+
+def _footprint(product_id: str, geometry: Any) -> Polygon | MultiPolygon:  # noqa: ANN401
+    try:
+        if isinstance(geometry, Mapping) and geometry.get("type") == "GeometryCollection":
+            parts = [Area.from_conf(part).geometry for part in geometry.get("geometries") or ()]
+            return unary_union(parts) if parts else Area.from_conf({"type": "MultiPolygon", "coordinates": []}).geometry
+        return Area.from_conf(dict(geometry) if isinstance(geometry, Mapping) else geometry).geometry
+    except BadInput as error:
+        raise BadSignature(f"product {product_id}: its footprint: {error}") from error

@@ -1,0 +1,187 @@
+"""One channel to an EarthSignature server: deadlines, message limits, tries again, and errors of our own.
+
+Only a server that is away (UNAVAILABLE) is asked again, and a stream only before its first message.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from earthself.signature import errors
+from earthself.signature.wire import POOL
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+
+_LARGEST_MESSAGE = 1 << 30  # a v1 answer carries whole rasters
+_LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
+_ATTEMPTS = 4
+_FIRST_PAUSE = 0.2
+_HEALTH_TIMEOUT = 5.0
+_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: errors.BadSignature,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AccessRefused,
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessRefused,
+    grpc.StatusCode.DATA_LOSS: errors.StoreBroken,
+    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.Unavailable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Unavailable,
+    grpc.StatusCode.ABORTED: errors.Unavailable,
+    grpc.StatusCode.CANCELLED: errors.Unavailable,
+}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a server is and how to talk to it; picklable, so that a task in another process can connect anew."""
+
+    target: str
+    """host:port."""
+    tls: bool = False
+    """Encrypt, and check the server's certificate against the known authorities."""
+    token: str | None = None
+    """Sent as a bearer token; only with TLS, or to this machine."""
+    timeout: float = 60.0
+    """Seconds that an answer, or the next message of a stream, may take."""
+
+    def __repr__(self) -> str:
+        """Show everything but the token."""
+        return f"Connection({self.target!r}, tls={self.tls}, token={'***' if self.token else None}, timeout={self.timeout:g})"
+
+
+class Rpc:
+    """Calls by the name of their service and method; safe to share between threads."""
+
+    def __init__(self, connection: Connection, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Connect at the first call. Raises `AccessRefused` for a token that would travel in clear text."""
+        self.connection = connection
+        self._sleep = sleep
+        if connection.token and not connection.tls and not connection.target.startswith(_LOOPBACK):
+            raise errors.AccessRefused(f"the token would travel to {connection.target} in clear text; use tls=True, or leave the token out")
+        self._metadata = (("authorization", f"Bearer {connection.token}"),) if connection.token else ()
+        options = [
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+            ("grpc.enable_retries", 0),
+        ]
+        if connection.tls:
+            self._channel = grpc.secure_channel(connection.target, grpc.ssl_channel_credentials(), options=options)
+        else:
+            self._channel = grpc.insecure_channel(connection.target, options=options)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+    def unary(self, service: str, method: str, request: Any) -> Any:  # noqa: ANN401 - the messages of the method
+        """Ask for one answer."""
+        call = self._callable(self._channel.unary_unary, service, method)
+        return self._patiently(lambda: call(request, timeout=self.connection.timeout, metadata=self._metadata))
+
+    def upload(self, service: str, method: str, requests: Callable[[], Iterable[Any]], seconds: float) -> Any:  # noqa: ANN401
+        """Send many messages and get one answer; the deadline is the timeout plus the seconds that sending may take."""
+        call = self._callable(self._channel.stream_unary, service, method)
+        timeout = self.connection.timeout + seconds
+        return self._patiently(lambda: call(iter(requests()), timeout=timeout, metadata=self._metadata))
+
+    def stream(self, service: str, method: str, request: Any) -> Iterator[Any]:  # noqa: ANN401
+        """Get many messages as they come; the timeout counts while waiting for one, not while the caller works."""
+        call = self._callable(self._channel.unary_stream, service, method)
+
+        def start() -> tuple[_Watched, Any]:
+            watched = _Watched(call(request, metadata=self._metadata), self.connection.timeout)
+            try:
+                return watched, watched.next()
+            except BaseException:
+                watched.close()
+                raise
+
+        watched, message = self._patiently(start)
+        try:
+            while message is not None:
+                yield message
+                try:
+                    message = watched.next()
+                except grpc.RpcError as error:
+                    raise self._translated(error) from error
+        finally:
+            watched.close()
+
+    def healthy(self) -> bool:
+        """Tell whether the server answers and says that it serves."""
+        call = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = call(health_pb2.HealthCheckRequest(), timeout=min(self.connection.timeout, _HEALTH_TIMEOUT), metadata=self._metadata)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNIMPLEMENTED)  # it answers; it only has no health service
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _callable(self, kind: Callable[..., Any], service: str, method: str) -> Any:  # noqa: ANN401
+        described = POOL.FindServiceByName(service).methods_by_name[method]
+        return kind(
+            f"/{service}/{method}",
+            request_serializer=GetMessageClass(described.input_type).SerializeToString,
+            response_deserializer=GetMessageClass(described.output_type).FromString,
+        )
+
+    def _patiently(self, attempt: Callable[[], Any]) -> Any:  # noqa: ANN401
+        for number in range(1, _ATTEMPTS + 1):
+            try:
+                return attempt()
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE or number == _ATTEMPTS:
+                    raise self._translated(error) from error
+                self._sleep(_FIRST_PAUSE * 3 ** (number - 1) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads clients, hides nothing
+        raise AssertionError("unreachable")
+
+    def _translated(self, error: Any) -> errors.SignatureError:  # noqa: ANN401 - a grpc.RpcError that is a Call, too
+        code, text = error.code(), error.details() or ""
+        where, seconds = self.connection.target, self.connection.timeout
+        if code == grpc.StatusCode.UNAVAILABLE:
+            text = f"EarthSignature at {where} does not answer ({text}); check the address, or start it with `earthsignature serve`"
+        elif code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+            text = f"EarthSignature at {where} gave no answer within {seconds:g} s; try again, or give a longer timeout"
+        elif code not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND):
+            text = f"EarthSignature at {where}: {code.name}: {text}"
+        return _CODES.get(code, errors.SignatureError)(text)
+
+
+class _Watched:
+    """A stream that is cancelled when a message takes longer than the timeout."""
+
+    def __init__(self, call: Any, timeout: float) -> None:  # noqa: ANN401
+        self._call, self._timeout = call, timeout
+        self._since: float | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def next(self) -> Any:  # noqa: ANN401
+        """Wait for the next message; None at the end."""
+        self._since = time.monotonic()
+        try:
+            return next(self._call, None)
+        finally:
+            self._since = None
+
+    def close(self) -> None:
+        self._ended.set()
+        self._call.cancel()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(1.0, self._timeout / 4)):
+            since = self._since
+            if since is not None and time.monotonic() - since > self._timeout:
+                self._call.cancel()
+                return

@@ -1,0 +1,212 @@
+"""What each gRPC method does, as plain functions of messages: no channel, no threads, no status codes (those are in `server`).
+
+The older service paths take the same messages, so the same functions answer them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import shapely
+from earthself.signature import filters, geobuf, rasters, vectors
+from earthself.signature.catalog import Stored
+from earthself.signature.errors import BadSignature
+from earthself.signature.product import from_feature, from_parts
+from earthself.signature.store import V1_LAYERS, Store
+from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
+from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
+from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
+
+CHUNK = 1 << 20
+"""Bytes of a raster in one message of our own service."""
+
+
+class V1:
+    """`snapearth.api.v1.DatabaseProductService`: whole rasters."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def ListSegmentation(self, request: v1.ListSegmentationRequest) -> Iterator[v1.SegmentationResponse]:  # noqa: N802 - the method's name on the wire
+        """Products with their rasters, newest first."""
+        for stored in self._store.find(_query(request, limit=_n_results(request))):
+            product, properties = stored.product, stored.product.properties
+            yield v1.SegmentationResponse(
+                wkt=_wkt(stored),
+                **{layer: self._store.path(stored, layer).read_bytes() for layer in V1_LAYERS},
+                product_id=product.product_id,
+                quicklook=properties["quicklook"],
+                product_type=product.product_type,
+                publication_date=product.publication_date,
+                creation_date=product.creation_date,
+                cloud_cover=product.cloud_cover,
+                browse_url=properties["browse_url"],
+                download_url=properties["download_url"],
+            )
+
+    def ListProductIds(self, request: v1.ListProductIdsRequest) -> Iterator[v1.ProductId]:  # noqa: N802
+        """All products that match, without rasters."""
+        for stored in self._store.find(_query(request)):
+            product = stored.product
+            yield v1.ProductId(
+                wkt=_wkt(stored),
+                product_id=product.product_id,
+                publication_date=product.publication_date,
+                creation_date=product.creation_date,
+            )
+
+    def CreateProduct(self, request: v1.CreateProductRequest) -> v1.CreateProductResponse:  # noqa: N802
+        """Store a product."""
+        product = from_feature(geobuf.decode(request.data))
+        with self._store.upload() as upload:
+            for layer in V1_LAYERS:
+                upload.path(layer).write_bytes(getattr(request, layer))
+            self._store.create(product, upload, V1_LAYERS)
+        return v1.CreateProductResponse()
+
+
+class V2:
+    """`snapearth.api.v2.DatabaseProductService`: polygons."""
+
+    def __init__(self, store: Store, sieve_ha: float) -> None:
+        self._store = store
+        self._sieve_ha = sieve_ha
+
+    def ListSegmentation(self, request: v2.ListSegmentationRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
+        """One FeatureCollection per product, newest first."""
+        for stored in self._store.find(_query(request, limit=_n_results(request))):
+            yield v2.SegmentationResponse(segmentation=geobuf.Data.FromString(self._store.polygons(stored, self._sieve_ha)))
+
+    def ListProductIds(self, request: v2.ListProductIdsRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
+        """One Feature per product, all that match."""
+        for stored in self._store.find(_query(request)):
+            yield v2.SegmentationResponse(segmentation=geobuf.encode(stored.product.feature()))
+
+    def CreateProduct(self, request: v2.CreateProductRequest) -> v2.CreateProductResponse:  # noqa: N802
+        """Store a product whose classes are polygons."""
+        collection = geobuf.decode(request.product)
+        if collection["type"] != "FeatureCollection":
+            raise BadSignature(
+                f"the product is a GeoJSON {collection['type']}; send a FeatureCollection of polygons with the property category"
+            )
+        product_id, footprint, properties = vectors.metadata_of(collection)
+        classes = vectors.classes_of(collection["features"], product_id)
+        product = from_parts(product_id, footprint or vectors.footprint_of(classes), properties)
+        with self._store.upload() as upload:
+            self._store.create_from_classes(product, classes, upload)
+        return v2.CreateProductResponse()
+
+
+class Own:
+    """`earthself.signature.v1.SignatureService`: all layers, in chunks and windows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def Create(self) -> Creation:  # noqa: N802
+        """Begin to receive a signature."""
+        return Creation(self._store)
+
+    def Find(self, request: own.FindRequest) -> Iterator[own.FindResponse]:  # noqa: N802
+        """All products that match, without rasters."""
+        limit = request.limit if request.HasField("limit") else None
+        for stored in self._store.find(_query(request, limit=limit)):
+            yield own.FindResponse(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+
+    def Get(self, request: own.GetRequest) -> Iterator[own.GetResponse]:  # noqa: N802
+        """Give the description, then the layers asked for."""
+        stored = self._store.get(request.product_id)
+        described = own.Description(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+        paths = [(layer, self._store.path(stored, layer)) for layer in request.layers]
+        yield own.GetResponse(description=described)
+        wanted = request.window
+        for layer, path in paths:
+            if not request.HasField("window"):
+                with path.open("rb") as file:
+                    while content := file.read(CHUNK):
+                        yield _chunk(layer, content)
+                continue
+            window = rasters.PixelWindow(wanted.column, wanted.row, wanted.width, wanted.height)
+            whole = rasters.read_window(path, layer, window)
+            for start in range(0, len(whole), CHUNK):
+                yield _chunk(layer, whole[start : start + CHUNK])
+
+
+class Creation:
+    """One signature on its way in; call `add` for every message, then `finish`, and `discard` in any case."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._upload = store.upload()
+        self._feature: geobuf.Data | None = None
+        self._layers: set[str] = set()
+        self._lock = threading.Lock()
+
+    def add(self, message: own.CreateRequest) -> None:
+        """Take the feature, or the next bytes of a layer."""
+        part = message.WhichOneof("part")
+        if part == "feature":
+            if self._feature is not None:
+                raise BadSignature("a second feature in one Create; send one feature, then its layers")
+            self._feature = message.feature
+        elif part == "chunk":
+            with self._lock, self._upload.path(message.chunk.layer).open("ab") as file:
+                file.write(message.chunk.content)
+            self._layers.add(message.chunk.layer)
+
+    def finish(self) -> own.CreateResponse:
+        """Store it."""
+        if self._feature is None:
+            raise BadSignature("Create without a feature; send the feature first, then its layers")
+        product = from_feature(geobuf.decode(self._feature))
+        with self._lock:
+            outcome = self._store.create(product, self._upload, self._layers, all_layers=True)
+        created, known = own.CreateResponse.CREATED, own.CreateResponse.KNOWN
+        return own.CreateResponse(outcome=created if outcome == "created" else known)
+
+    def discard(self) -> None:
+        """Forget what was not stored."""
+        with self._lock:
+            self._upload.discard()
+
+
+def _query(request: Any, limit: int | None = None) -> filters.Query:  # noqa: ANN401 - the list requests share their field names
+    fields = request.DESCRIPTOR.fields_by_name
+    return filters.query(
+        wkt=request.wkt,
+        start=request.start_date if request.HasField("start_date") else None,
+        end=request.end_date if request.HasField("end_date") else None,
+        product_ids=request.product_ids if "product_ids" in fields else (),
+        categories=request.categories,
+        limit=limit,
+    )
+
+
+def _n_results(request: v1.ListSegmentationRequest | v2.ListSegmentationRequest) -> int:
+    return min(request.n_results, filters.MOST_PRODUCTS) if request.HasField("n_results") else filters.MOST_PRODUCTS
+
+
+def _wkt(stored: Stored) -> str:
+    return str(shapely.to_wkt(stored.product.footprint, rounding_precision=-1))
+
+
+def _layers(stored: Stored) -> list[own.Layer]:
+    return [
+        own.Layer(
+            name=layer.name,
+            crs=layer.grid.crs,
+            transform=layer.grid.transform,
+            width=layer.grid.width,
+            height=layer.grid.height,
+            data_type=layer.data_type,
+            sha256=layer.sha256,
+            size=layer.size,
+        )
+        for layer in stored.layers
+    ]
+
+
+def _chunk(layer: str, content: bytes) -> own.GetResponse:
+    return own.GetResponse(chunk=own.LayerChunk(layer=layer, content=content))
