@@ -50,12 +50,11 @@ class ProgramState:
 _HEAD = """\
 [supervisord]
 nodaemon=true
-logfile={logs}/supervisor.log
+logfile=logs/supervisor.log
 logfile_maxbytes=5MB
 logfile_backups=1
-pidfile={home}/supervisord.pid
-childlogdir={logs}
-directory={home}
+pidfile=supervisord.pid
+childlogdir=logs
 identifier=earthself
 
 [unix_http_server]
@@ -78,7 +77,7 @@ stopwaitsecs=10
 stopasgroup=true
 killasgroup=true
 redirect_stderr=true
-stdout_logfile={logs}/{name}.log
+stdout_logfile=logs/{name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=2
 """
@@ -88,24 +87,26 @@ _LISTENER = """
 command={command}
 events=PROCESS_STATE_EXITED,PROCESS_STATE_STOPPED
 stdout_logfile=NONE
-stderr_logfile={logs}/reaper.log
+stderr_logfile=logs/reaper.log
 autorestart=true
 """
 
 
-def configuration(home: Home, programs: Sequence[Program], socket: Path) -> str:
-    """Write the text of supervisord.conf; `%` is its own escape character and doubled everywhere."""
+def configuration(programs: Sequence[Program], socket: Path) -> str:
+    """Return the text of supervisord.conf.
+
+    Paths in the home are relative to it, the supervisor's working directory: `%`, its escape character, cannot be escaped in them.
+    """
 
     def escaped(text: str) -> str:
         return text.replace("%", "%%")
 
-    logs = escaped(str(home.logs))
-    parts = [_HEAD.format(logs=logs, home=escaped(str(home.path)), socket=escaped(str(socket)))]
+    parts = [_HEAD.format(socket=escaped(str(socket)))]
     for program in programs:
         command = escaped(shlex.join(program.command))
-        parts.append(_PROGRAM.format(name=program.name, command=command, autostart=str(program.at_once).lower(), logs=logs))
+        parts.append(_PROGRAM.format(name=program.name, command=command, autostart=str(program.at_once).lower()))
     reaper = escaped(shlex.join([sys.executable, "-m", "earthself.local.reaper"]))
-    parts.append(_LISTENER.format(command=reaper, logs=logs))
+    parts.append(_LISTENER.format(command=reaper))
     return "".join(parts)
 
 
@@ -115,11 +116,12 @@ def start(home: Home, programs: Sequence[Program], environment: Mapping[str, str
     Returns the process and the socket's path, which lies in a private temporary folder because such paths are short.
     """
     socket = Path(tempfile.mkdtemp(prefix="earthself-")) / "supervisor.sock"
-    home.supervisor_config.write_text(configuration(home, programs, socket))
+    home.supervisor_config.write_text(configuration(programs, socket))
     with (home.logs / "supervisord.out").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(home.supervisor_config)],
             env=dict(environment),
+            cwd=home.path,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -132,6 +134,7 @@ def start(home: Home, programs: Sequence[Program], environment: Mapping[str, str
         time.sleep(0.05)
     process.kill()
     process.wait()
+    remove_socket(socket)
     raise NotReady(f"the supervisor did not start; its last words are in {home.logs / 'supervisord.out'}")
 
 

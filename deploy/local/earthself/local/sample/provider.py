@@ -15,6 +15,7 @@ from typing import Any
 
 from earthself.local.sample import COLLECTION, DATA
 from shapely import STRtree, box
+from shapely.errors import ShapelyError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 from starlette.applications import Starlette
@@ -74,8 +75,8 @@ class Query:
         try:
             where = shape(body["intersects"]) if body.get("intersects") else _box(body.get("bbox"))
             start, end = _interval(body.get("datetime"))
-            limit, offset = int(body.get("limit") or _PAGE), int(body.get("token") or 0)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            limit, offset = int(body.get("limit", _PAGE)), int(body.get("token", 0))
+        except (ValueError, TypeError, KeyError, AttributeError, ShapelyError) as error:
             raise BadQuery(f"the search cannot be read: {error}") from error
         if not 1 <= limit <= _MAXIMUM or offset < 0:
             raise BadQuery(f"limit {limit} must be from 1 to {_MAXIMUM}, and token {offset} at least 0")
@@ -293,6 +294,8 @@ def _from_query_string(request: Request) -> dict[str, Any]:
 def _box(numbers: Any) -> BaseGeometry | None:  # noqa: ANN401 - checked here
     if not numbers:
         return None
+    if len(numbers) not in {4, 6}:
+        raise ValueError(f"bbox has {len(numbers)} numbers, not 4 or 6")
     west, south, east, north = numbers if len(numbers) == 4 else (numbers[0], numbers[1], numbers[3], numbers[4])
     if west <= east:
         return box(west, south, east, north)

@@ -1,0 +1,87 @@
+"""The supervisor for real, with small programs: it restarts what dies, ends what is left, and says what cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from earthself.local import leftovers, supervision
+from earthself.local.errors import NotUp
+from earthself.local.home import Home, Running
+from earthself.local.supervision import Control, Program
+from earthself.local.surroundings import MARK
+
+HERMIT = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); time.sleep(600)"
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A supervisor with one program that has a child, and one that left the session."""
+    home = Home(tmp_path / "a home with spaces, 100%")
+    home.prepare()
+    programs = [
+        Program("family", (sys.executable, "-c", FAMILY)),
+        Program("hermit", (sys.executable, "-c", HERMIT)),
+        Program("later", (sys.executable, "-c", "import time; time.sleep(600)", "100% of it"), at_once=False),
+    ]
+    began = time.time() - 1
+    process, socket = supervision.start(home, programs, {**os.environ, MARK: str(tmp_path)})
+    running = Running("", "", "", process.pid, str(socket), str(tmp_path), began)
+    until(lambda: states(running).get("family") == "RUNNING", "family runs")
+    yield running
+    leftovers.end(running, grace=2)
+    process.wait(10)
+    supervision.remove_socket(socket)
+    assert not socket.parent.exists()
+
+
+def states(running: Running) -> dict[str, str]:
+    return {program.name: program.state for program in Control(Path(running.socket)).programs()}
+
+
+def pid(running: Running, name: str) -> int:
+    return next(program.pid for program in Control(Path(running.socket)).programs() if program.name == name)
+
+
+def test_what_is_killed_is_restarted_and_its_children_do_not_linger(running: Running) -> None:
+    parent = psutil.Process(pid(running, "family"))
+    until(lambda: bool(parent.children()), "the child is there")
+    (child,) = parent.children()
+    parent.send_signal(signal.SIGKILL)
+    until(lambda: pid(running, "family") not in {0, parent.pid}, "it is restarted")
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the orphan is ended")
+
+
+def test_a_program_can_wait_until_it_is_called(running: Running) -> None:
+    assert states(running)["later"] == "STOPPED"
+    Control(Path(running.socket)).start("later")
+    until(lambda: states(running)["later"] == "RUNNING", "later runs")
+
+
+def test_what_left_the_session_survives_shutdown_and_is_found_by_its_mark(running: Running) -> None:
+    until(lambda: len(leftovers.find(running)) >= 6, "supervisor, reaper, family and hermit with a child each")
+    Control(Path(running.socket)).shutdown()
+    until(lambda: not Path(running.socket).exists() and len(leftovers.find(running)) == 1, "only the hermit's child is left")
+    assert leftovers.end(running, grace=2) == 1
+    assert leftovers.find(running) == []
+    with pytest.raises(NotUp, match="make up"):
+        Control(Path(running.socket)).programs()
+
+
+def test_a_dead_supervisor_leaves_nothing_that_down_does_not_find(running: Running) -> None:
+    psutil.Process(running.supervisor_pid).send_signal(signal.SIGKILL)
+    assert leftovers.end(running, grace=2) >= 3
+    assert leftovers.find(running) == []
