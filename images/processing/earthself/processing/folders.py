@@ -36,6 +36,16 @@ def growing(output: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def removed_on_error(folder: Path) -> Iterator[None]:
+    """Leave nothing of a folder that the block did not finish."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _put_in_place(partial: Path, output: Path) -> None:
     old = _sibling(output, "old")
     shutil.rmtree(old, ignore_errors=True)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from earthself.processing.bands import local_path
 from earthself.processing.errors import BadInput
 from earthself.processing.raster import BLOCK, Grid
 
@@ -232,9 +230,8 @@ class Scene:
             asset = self.item.assets.get(band)
             if asset is None:
                 raise BadInput(f"{band} of {self.product_id} was not fetched; run fetch with the same --model and --mask")
-            path = local_path(asset.href) or Path(asset.href)
             try:
-                self._open[band] = rasterio.open(path)
+                self._open[band] = rasterio.open(asset.href)
             except rasterio.errors.RasterioIOError as error:
                 raise BadInput(f"{band} of {self.product_id} cannot be read: {error}") from error
         return self._open[band]

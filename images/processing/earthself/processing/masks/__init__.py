@@ -6,6 +6,7 @@ window of a scene. It is asked window by window and must give a pixel the same b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -14,7 +15,6 @@ from earthself.processing.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
-    import pystac
     from earthself.processing.scene import Place, Scene
     from numpy.typing import NDArray
     from rasterio.windows import Window
@@ -45,14 +45,21 @@ class MaskOptions:
         if not 0 <= self.dilate <= FARTHEST:
             raise BadInput(f"--dilate {self.dilate:g} is outside 0 to {FARTHEST:g} metres")
 
-    def resolved(self, item: pystac.Item) -> MaskOptions:
-        """Decide `auto` for a product; raises `BadInput` where `scl` was asked for and there is none."""
+    def resolved(self, has: Callable[[str], bool]) -> MaskOptions:
+        """Decide `auto` for a product, of which `has` says what it has; raises `BadInput` where `scl` was asked for and there is none."""
         method = self.method
         if method == "auto":
-            method = "scl" if "SCL" in item.assets else "csmask"
-        if method == "scl" and "SCL" not in item.assets:
-            raise BadInput(f"product {item.id} has no scene classification (asset SCL); use --mask auto or csmask")
+            method = "scl" if has("SCL") else "csmask"
+        if self.method == "scl" and not has("SCL"):
+            raise BadInput("the product has no scene classification (asset SCL); use --mask auto or csmask")
         return MaskOptions(method, self.dilate, self.dark, self.snow)
+
+    def check_installed(self) -> None:
+        """Raise `NotInstalled` where a mask was asked for by name that this installation lacks."""
+        if self.method == "csmask":
+            from earthself.processing.masks import csmask
+
+            csmask.models_folder()
 
     @property
     def preprocessing(self) -> str:
@@ -83,7 +90,7 @@ class Needed:
     """First column, first row, width, height in 10 m pixels of the product, inside it."""
 
 
-def needed(options: MaskOptions, item: pystac.Item, place: Place) -> Needed:
+def needed(options: MaskOptions, has: Callable[[str], bool], place: Place) -> Needed:
     """Say what the (resolved) mask needs of a product, so that it is read once."""
     if options.method == "scl":
         margin = round(FARTHEST / place.product.resolution)
@@ -91,7 +98,7 @@ def needed(options: MaskOptions, item: pystac.Item, place: Place) -> Needed:
     if options.method == "csmask":
         from earthself.processing.masks import csmask
 
-        return Needed(csmask.bands_of(item), csmask.window_for(place))
+        return Needed(csmask.bands_of(has), csmask.window_for(place))
     return Needed((), place.grown(0))
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,9 @@ _SIX = (*_FOUR, "B11", "B12")
 _BAND_NAMES = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "swir16": "B11", "swir22": "B12"}
 
 
-def bands_of(item: pystac.Item) -> tuple[str, ...]:
-    """Bands that the better model which the product allows will read."""
-    return _SIX if all(band in item.assets for band in _SIX) else _FOUR
+def bands_of(has: Callable[[str], bool]) -> tuple[str, ...]:
+    """Bands that the better model which the product allows will read; `has` says which bands it has."""
+    return _SIX if all(has(band) for band in _SIX) else _FOUR
 
 
 def window_for(place: Place) -> tuple[int, int, int, int]:
@@ -86,16 +87,21 @@ class _Network:
         return found
 
 
-def load(bands: tuple[str, ...], level: str, threads: int) -> _Network:
-    """Open the model for 4 or 6 bands and level `l1c` or `l2a`; raises `NotInstalled` with the command that installs it."""
+def models_folder() -> Path:
+    """Find the package's models; raises `NotInstalled` with the command that installs them."""
     found = importlib.util.find_spec("ukis_csmask")
     if found is None or not found.submodule_search_locations:
         raise NotInstalled(
-            "the mask csmask needs the package ukis-csmask: pip install 'earthself-processing[csmask]', or choose --mask scl or none"
+            "the mask csmask needs the package ukis-csmask: pip install 'earthself-processing[csmask]', or choose --mask none"
         )
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def load(bands: tuple[str, ...], level: str, threads: int) -> _Network:
+    """Open the model for 4 or 6 bands and level `l1c` or `l2a`; raises `NotInstalled`."""
     import onnxruntime
 
-    path = Path(next(iter(found.submodule_search_locations))) / f"model_{len(bands)}b_{level}.onnx"
+    path = models_folder() / f"model_{len(bands)}b_{level}.onnx"
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     statistics = about["data"]["dataset_statistics"]
     options = onnxruntime.SessionOptions()
@@ -111,7 +117,7 @@ class CsMask:
     """Flag bits from the network; all tiles of the scene are classified when it is made, into a file in `scratch`."""
 
     def __init__(self, scene: Scene, options: MaskOptions, scratch: Path, threads: int = 1) -> None:
-        network = load(bands_of(scene.item), _level(scene.item), threads)
+        network = load(bands_of(scene.has), _level(scene.item), threads)
         place = scene.place
         self._place, self._radius = place, options.dilate / (CELL * place.product.resolution)
         columns, rows = _tiles(place.column, place.width), _tiles(place.row, place.height)

@@ -6,19 +6,20 @@ import contextlib
 import hashlib
 import itertools
 import math
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from earthself.processing.bands import BandReader, Bands, local_path
+from earthself.data.errors import NotThere
+from earthself.data.items import PRODUCT
 from earthself.processing.batch import each_item
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
+from earthself.processing.folders import removed_on_error
 from earthself.processing.masks import MaskOptions, Method, needed
 from earthself.processing.meter import Meter
+from earthself.processing.offsets import offset_of
 from earthself.processing.raster import BLOCK, Grid, gdal
 from earthself.processing.scene import Place, Scene, place_for
 from earthself.processing.step import StepContext, StepResult
@@ -26,8 +27,11 @@ from earthself.processing.step import StepContext, StepResult
 if TYPE_CHECKING:
     import pystac
     from earthself.data.area import Area
+    from earthself.data.sources import BandReader, Sources
     from earthself.processing.models import ModelCard
 
+DOWNLOADS = "downloads"
+"""Folder below the scratch folder for whole products of providers that cannot be read in parts."""
 _STRIP = 1024
 """Rows read at a time, about."""
 _RASTER_PREFIXES = ("proj:", "raster:", "file:")
@@ -43,11 +47,13 @@ class Needs:
     """10 m pixels around a pixel that change what the model says of it."""
     mask: MaskOptions
     """How clouds are found; decided for each product."""
+    offset: int | None = None
+    """Offset to use whatever the product says, or None."""
 
     @classmethod
-    def of(cls, card: ModelCard, mask: MaskOptions) -> Needs:
-        """Combine a model's card and a mask."""
-        return cls(card.bands, card.context, mask)
+    def of(cls, card: ModelCard, mask: MaskOptions, offset: int | None = None) -> Needs:
+        """Combine a model's card, a mask and what a person states about the offset."""
+        return cls(card.bands, card.context, mask, offset)
 
 
 def fetch(
@@ -55,23 +61,29 @@ def fetch(
     *,
     model: Annotated[str, "model whose bands are fetched"] = "baseline",
     mask: Annotated[Method, "mask that is to be used; csmask reads further around the window"] = "auto",
+    offset: Annotated[int | None, "what to add to digital numbers, instead of what each product says"] = None,
     retries: Annotated[int, "further attempts after an error that may pass"] = 2,
 ) -> StepResult:
     """Fetch the bands and the window that the model and the area need of each product; the first part of `sign`."""
     from earthself.processing.models import load_card
 
-    meter = Meter()
-    fetcher = Fetcher(Needs.of(load_card(model), MaskOptions(mask)), ctx.area(), Bands(), meter, compress=True)
+    needs, area, meter = Needs.of(load_card(model), MaskOptions(mask), offset), ctx.area(), Meter()
+    with open_sources(ctx) as sources:
+        fetcher = Fetcher(needs, area, sources, meter, compress=True)
 
-    def work(item: pystac.Item) -> pystac.Item | None:
-        with gdal(), meter.phase("reading"):
-            scene = fetcher.fetch(item, ctx.output / safe_name(item.id))
-        if scene is None:
-            return None
-        with scene:
-            return scene.item
+        def work(item: pystac.Item) -> pystac.Item | None:
+            with gdal(), meter.phase("reading"):
+                scene = fetcher.fetch(item, ctx.output / safe_name(item.id))
+            return None if scene is None else scene.item
 
-    return each_item(ctx, work, meter, retries=retries)
+        return each_item(ctx, work, meter, retries=retries)
+
+
+def open_sources(ctx: StepContext) -> Sources:
+    """Open the configured providers for a step; whole products that must be downloaded go to its scratch folder."""
+    from earthself.data.sources import SourceConfig, Sources
+
+    return Sources(SourceConfig.from_env(), downloads=ctx.scratch / DOWNLOADS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Fetcher:
     """What is read."""
     area: Area | None
     """Where; None reads whole products."""
-    source: Bands
+    sources: Sources
     """Opens bands."""
     meter: Meter
     """Counts bytes."""
@@ -95,16 +107,17 @@ class Fetcher:
         Raises `BadInput` for a product without the bands or with bands that do not lie on one grid, and what the
         provider's access or the radiometry raise; then nothing is left in the folder.
         """
-        mask = self.needs.mask.resolved(item)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_removed_on_error(folder))
-            readers = {band: stack.enter_context(self.source.open(item, band)) for band in self.needs.bands}
+            stack.enter_context(removed_on_error(folder))
+            source = _Product(item, self.sources, stack)
+            mask = self.needs.mask.resolved(source.has)
+            readers = {band: source.open(band) for band in self.needs.bands}
             product = _product_grid(item.id, readers)
             place = place_for(product, self.area)
             if place is None:
                 return None
-            extra = needed(mask, item, place)
-            readers |= {band: stack.enter_context(self.source.open(item, band)) for band in extra.bands if band not in readers}
+            extra = needed(mask, source.has, place)
+            readers |= {band: source.open(band) for band in extra.bands if band not in readers}
             _check_grid(item.id, readers, product)
             folder.mkdir(parents=True, exist_ok=True)
             inputs, paths = [], {}
@@ -114,17 +127,34 @@ class Fetcher:
                 inputs.append(_copy(reader, product, _around(wanted), paths[band], compress=self.compress) | _named(item, band))
                 self.meter.add("bytes_read", reader.bytes_read)
             scene = Scene.of(_item(item, place, mask, inputs, paths))
-            _set_offset(scene, item)
+            with scene:
+                found = offset_of(scene, item, self.sources, self.needs.offset)
+            scene.item.properties |= {"earthself:offset": found.value, "earthself:offset_source": found.source}
         return scene
 
 
-@contextlib.contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+class _Product:
+    """The bands of one product, opened as they are asked for and kept open as long as `stack`."""
+
+    def __init__(self, item: pystac.Item, sources: Sources, stack: contextlib.ExitStack) -> None:
+        self._item = item.to_dict(include_self_link=False, transform_hrefs=False)
+        self._sources, self._stack = sources, stack
+        self._open: dict[str, BandReader] = {}
+
+    def open(self, band: str) -> BandReader:
+        if band not in self._open:
+            self._open[band] = self._stack.enter_context(self._sources.open_band(self._item, band))
+        return self._open[band]
+
+    def has(self, band: str) -> bool:
+        """Whether there is such a band; a product that is one archive has to be opened to know."""
+        if band in self._item["assets"] or PRODUCT not in self._item["assets"]:
+            return band in self._item["assets"]
+        try:
+            self.open(band)
+        except NotThere:
+            return False
+        return True
 
 
 def _product_grid(product: str, readers: dict[str, BandReader]) -> Grid:
@@ -132,7 +162,7 @@ def _product_grid(product: str, readers: dict[str, BandReader]) -> Grid:
     finest = min(readers.values(), key=lambda reader: abs(reader.transform.a))
     if finest.transform.b or finest.transform.d or finest.transform.a <= 0 or finest.transform.e >= 0:
         raise BadInput(f"the bands of product {product} are not north-up (transform {tuple(finest.transform)[:6]}); warp them first")
-    return Grid(finest.crs, finest.transform, finest.shape[1], finest.shape[0])
+    return Grid(_crs(finest), finest.transform, finest.shape[1], finest.shape[0])
 
 
 def _check_grid(product: str, readers: dict[str, BandReader], grid: Grid) -> None:
@@ -146,12 +176,17 @@ def _check_grid(product: str, readers: dict[str, BandReader], grid: Grid) -> Non
         corner = max(abs(reader.transform.c - grid.transform.c), abs(reader.transform.f - grid.transform.f))
         rows, columns = reader.shape[0] * ratio, reader.shape[1] * ratio
         fits = grid.height <= rows < grid.height + ratio and grid.width <= columns < grid.width + ratio
-        if reader.crs != grid.crs or not whole or corner > 0.01 * grid.resolution or not fits:
+        if _crs(reader) != grid.crs or not whole or corner > 0.01 * grid.resolution or not fits:
             raise BadInput(
-                f"{band} of product {product} ({reader.crs}, {reader.transform.a:g} m, {reader.shape[1]} x {reader.shape[0]}) is not on "
+                f"{band} of product {product} ({_crs(reader)}, {reader.transform.a:g} m, {reader.shape[1]} x {reader.shape[0]}) is not on "
                 f"the product's grid ({grid.crs}, {grid.resolution:g} m, {grid.width} x {grid.height}): bands need one corner "
                 "and pixel sizes in whole ratios"
             )
+
+
+def _crs(reader: BandReader) -> str:
+    code = reader.crs.to_epsg()
+    return f"EPSG:{code}" if code else str(reader.crs.to_wkt())
 
 
 def _around(wanted: list[tuple[int, int, int, int]]) -> tuple[int, int, int, int]:
@@ -183,7 +218,7 @@ def _copy(reader: BandReader, product: Grid, wanted: tuple[int, int, int, int], 
                     count=1,
                     dtype=pixels.dtype,
                     crs=reader.crs,
-                    transform=reader.transform * Affine.translation(left, top),
+                    transform=reader.transform @ Affine.translation(left, top),
                     nodata=0,
                     tiled=True,
                     blockxsize=BLOCK,
@@ -208,8 +243,8 @@ def _strips(first: int, end: int, block: int) -> list[tuple[int, int]]:
 
 def _named(item: pystac.Item, band: str) -> dict[str, str]:
     """Name the source of a band without what may be a secret in its address."""
-    href = item.assets[band].href
-    if local_path(href) is None:
+    href = (item.assets.get(band) or item.assets[PRODUCT]).href
+    if "://" in href:
         parts = urlsplit(href)
         href = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     return {"asset": band, "href": href}
@@ -229,11 +264,3 @@ def _item(item: pystac.Item, place: Place, mask: MaskOptions, inputs: list[dict[
     for band, path in paths.items():
         made.add_asset(band, pystac.Asset(str(path), media_type=pystac.MediaType.GEOTIFF, roles=["data"], title=band))
     return made
-
-
-def _set_offset(scene: Scene, item: pystac.Item) -> None:
-    from earthself.data import radiometry
-
-    offset = radiometry.resolve_offset(item.to_dict(include_self_link=False, transform_hrefs=False))
-    scene.item.properties["earthself:offset"] = offset.value
-    scene.item.properties["earthself:offset_source"] = offset.source

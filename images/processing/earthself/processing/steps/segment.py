@@ -12,6 +12,7 @@ import numpy as np
 from earthself.processing.batch import each_item
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
+from earthself.processing.folders import removed_on_error
 from earthself.processing.masks import CLOUD, NODATA, SHADOW, SNOW, Mask
 from earthself.processing.meter import Meter
 from earthself.processing.raster import BLOCK, CogWriter, Grid, gdal, windows
@@ -49,7 +50,7 @@ def segment_scene(scene: Scene, mask: Mask, model: Model, folder: Path, meter: M
     """
     folder.mkdir(parents=True, exist_ok=True)
     seen = np.zeros(256, np.int64)
-    with _Rasters.open(folder, scene.grid, model) as rasters:
+    with removed_on_error(folder), _Rasters.open(folder, scene.grid, model) as rasters:
         for window in windows(scene.grid, WINDOW):
             with meter.phase("pixels"):
                 flags, reflectance = _look(scene, mask, model, window)
