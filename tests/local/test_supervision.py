@@ -17,7 +17,9 @@ from earthself.local.home import Home, Running
 from earthself.local.supervision import Control, Program
 from earthself.local.surroundings import MARK
 
-HERMIT = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True); time.sleep(600)"
+SLEEP = "time.sleep(600)"
+FAMILY = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}']); {SLEEP}"
+HERMIT = FAMILY.replace("'])", "'], start_new_session=True)")
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
