@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,8 +19,10 @@ AREA = "area.geojson"
 
 
 def safe_name(text: str) -> str:
-    """Make a file name of an id that somebody else chose: no separators, no leading dot."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:200] or "item"
+    """Make a file name of an id that somebody else chose: itself where it is harmless, else cleaned and made unique by a digest."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", text, re.ASCII):
+        return text
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', text)[:150]}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def write_catalog(folder: Path, title: str, items: Iterable[Mapping[str, Any]], area: Mapping[str, Any] | None = None) -> Reference:

@@ -35,14 +35,21 @@ class EstimateOperator(EarthSelfOperator):
         from earthself.data.workspace import write_json
         from earthself.hooks.eodag import EodagHook
         from earthself.operators import estimate, request
+        from earthself.operators.identity import AskedIdentity
 
         conf = request.validated(dict(context["params"]))
-        found = estimate.estimate(conf, EodagHook(self.eodag_conn_id).sources())
+        asked = AskedIdentity(str(conf["model"]))
+        try:
+            with EodagHook(self.eodag_conn_id).sources() as sources:
+                found = estimate.estimate(conf, sources)
+        finally:
+            identity = asked.answer()
         estimate.refuse_too_many(found, int(conf["max_products"]))
         write_json(self.run_folder(context).request, conf)
         for warning in found.warnings:
             self.log.warning(warning)
         self.log.info(f"Estimate: {found}")
+        self.log.info(f"Model {identity.model}, legend {identity.legend}")
         return found.to_dict()
 
 
@@ -84,12 +91,12 @@ class PlanBatchesOperator(EarthSelfOperator):
 
     def _known_products(self) -> set[str]:
         from earthself.data.reference import Reference
-        from earthself.operators import catalogs
+        from earthself.operators import catalogs, signatures
 
         if not isinstance(self.known, Mapping):
             return set()
         catalog = Reference.from_dict(dict(self.known)).path()
-        return {catalogs.safe_name(str(item["properties"]["earthself:product"])) for item in catalogs.read_items(catalog)}
+        return {catalogs.safe_name(str(item["properties"][signatures.FOUND_AS])) for item in catalogs.read_items(catalog)}
 
 
 def batch_size(products: int, workers: int) -> int:

@@ -71,7 +71,8 @@ class EODAGSearchOperator(EarthSelfOperator):
             },
             limit=None if limit is None else limit + 1,
         )
-        found = EodagHook(self.eodag_conn_id).sources().search(request)
+        with EodagHook(self.eodag_conn_id).sources() as sources:
+            found = sources.search(request)
         if limit is not None and len(found.items) > limit:
             raise BadRequest(
                 f"more than {limit} products match; raise max_products, or choose a smaller area, a shorter period or fewer clouds"
@@ -121,12 +122,14 @@ class EODAGDownloadOperator(EarthSelfOperator):
 
         source = Reference.from_dict(self.products).path()
         run = self.run_folder(context)
-        sources = EodagHook(self.eodag_conn_id).sources()
         local = []
-        for item in catalogs.read_items(source):
-            files = sources.download(item, run.workspace.downloads / catalogs.safe_name(str(item["id"])), self.bands)
-            local.append({**item, "assets": {band: {**item["assets"][band], "href": str(path)} for band, path in files.items()}})
-            self.log.info(f"{item['id']}: {len(files)} files")
+        with EodagHook(self.eodag_conn_id).sources() as sources:
+            for item in catalogs.read_items(source):
+                files = sources.download(item, run.workspace.downloads, self.bands)
+                local.append(
+                    {**item, "assets": {band: {**item["assets"].get(band, {}), "href": str(path)} for band, path in files.items()}}
+                )
+                self.log.info(f"{item['id']}: {len(files)} files")
         folder = catalogs.empty_folder(run.work / self.output_folder)
         return catalogs.write_catalog(folder, "downloads", local, catalogs.area_beside(source)).to_dict()
 

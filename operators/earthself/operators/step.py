@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from earthself.data.errors import EarthSelfError
 from earthself.operators.base import EarthSelfOperator
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
@@ -85,6 +86,7 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Run the step in a process of its own; returns the reference dict of its output catalogue."""
+        from earthself.data.workspace import write_json
         from earthself.operators import catalogs
 
         resources = StepResources.from_value(self.step_resources)
@@ -102,6 +104,9 @@ class ProcessingStepOperator(EarthSelfOperator):
             _raise_for(self._name, outcome, document, tail, resources)
             reference = _publish(source, staging / "output", output, document, self._name)
             self._remember(context, source, outcome, document)
+        except EarthSelfError as error:
+            write_json(folder / "error.json", {"error": str(error), "retry": error.retry})
+            raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         for warning in document.get("warnings", []):

@@ -1,0 +1,1 @@
+"""What lives in Airflow's web server: the estimate, and the published files of runs."""

@@ -1,0 +1,124 @@
+"""Signatures between two shapes: STAC items with local rasters in a run, and features with layers in EarthSignature."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from earthself.operators.identity import Identity
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+LAYERS = ("segmentation", "confidence", "flags", "cloud_mask")
+FOUND_AS = "earthself:found_as"
+"""Id of the product of this request that a reused signature stands for; it may be another copy of the same observation."""
+_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+_ROLES = {"segmentation": ["data"], "confidence": ["metadata"], "flags": ["metadata", "cloud"], "cloud_mask": ["metadata", "cloud"]}
+_PRODUCT_TYPES = {"S2_MSI_L2A": "S2MSI2A", "S2_MSI_L2A_COG": "S2MSI2A", "S2_MSI_L1C": "S2MSI1C"}
+_HAIR = 2e-6
+"""Degrees (0.2 m) that rounding of coordinates may move a footprint."""
+_EDGE = 5e-3
+"""Degrees within which a provider's straight footprint and the edge of the pixel grid may differ along a tile (300 m at 60 N)."""
+
+
+def to_feature(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a signature item as EarthSignature's Feature; the same item always gives the same Feature."""
+    have = item["properties"]
+    created = have.get("datetime") or have.get("start_datetime")
+    cover = have.get("eo:cloud_cover")
+    if cover is None:
+        cover = round(100 * (1 - float(have.get("earthself:clear_fraction", 1.0))), 4)
+    properties = {
+        "creation_date": created,
+        "publication_date": have.get("published") or have.get("s2:generation_time") or created,
+        "product_type": _PRODUCT_TYPES.get(str(have.get("earthself:collection")), str(have.get("earthself:collection") or "unknown")),
+        "cloud_cover": cover,
+        "quicklook": "",
+        "browse_url": "",
+        "download_url": "",
+        "model": have.get("earthself:model"),
+        "legend": have.get("earthself:legend"),
+        "processing_baseline": have.get("earthself:baseline"),
+        **{name: value for name, value in have.items() if name.startswith("earthself:") and name != FOUND_AS},
+    }
+    kept = {name: value for name, value in properties.items() if value is not None}
+    return {"type": "Feature", "id": item["id"], "geometry": item["geometry"], "properties": kept}
+
+
+def to_item(feature: Mapping[str, Any], layers: Mapping[str, Path], found_as: str) -> dict[str, Any]:
+    """Describe a feature whose layers lie in files beside the item's own file as a STAC item."""
+    import shapely.geometry
+
+    have = feature["properties"]
+    properties = {name: value for name, value in have.items() if name.startswith("earthself:")}
+    properties |= {"datetime": have["creation_date"], "eo:cloud_cover": have["cloud_cover"], FOUND_AS: found_as}
+    assets = {
+        name: {"href": f"./{path.name}", "type": _COG, "roles": _ROLES.get(name, ["metadata"]), "title": name.replace("_", " ")}
+        for name, path in layers.items()
+    }
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": ["https://stac-extensions.github.io/eo/v2.0.0/schema.json"],
+        "id": feature["id"],
+        "geometry": feature["geometry"],
+        "bbox": list(shapely.geometry.shape(feature["geometry"]).bounds),
+        "properties": properties,
+        "links": [],
+        "assets": assets,
+    }
+
+
+def reusable(
+    features: Iterable[Mapping[str, Any]], products: Iterable[Mapping[str, Any]], area: BaseGeometry | None, identity: Identity, mask: str
+) -> dict[str, Mapping[str, Any]]:
+    """Choose for each product (by id) the feature that can stand for it; products without one are left out.
+
+    Observation, model, legend and preprocessing are the same, the signature's baseline is not older than the product's, and its
+    footprint covers what the area needs of the product.
+    """
+    by_observation: dict[str, list[Mapping[str, Any]]] = {}
+    for feature in features:
+        have = feature["properties"]
+        if have.get("earthself:model") == identity.model and have.get("earthself:legend") == identity.legend:
+            by_observation.setdefault(str(have.get("earthself:observation")), []).append(feature)
+    chosen = {}
+    for product in products:
+        wanted = product["properties"]
+        version = identity.preprocessing_of(product, mask)
+        candidates = [
+            feature
+            for feature in by_observation.get(str(wanted.get("earthself:observation")), ())
+            if feature["properties"].get("earthself:preprocessing") == version
+            and baseline_number(feature["properties"].get("earthself:baseline")) >= baseline_number(wanted.get("earthself:baseline"))
+            and _covers(feature, product, area)
+        ]
+        if candidates:
+            chosen[str(product["id"])] = max(
+                candidates, key=lambda feature: (baseline_number(feature["properties"].get("earthself:baseline")), str(feature["id"]))
+            )
+    return chosen
+
+
+def baseline_number(baseline: object) -> int:
+    """Order baselines in time: `N0510` is 510; `N9999` was processed elsewhere and yields to all, as does an unknown one."""
+    digits = re.sub(r"\D", "", str(baseline or ""))
+    return int(digits) % 9999 if digits else 0
+
+
+def _covers(feature: Mapping[str, Any], product: Mapping[str, Any], area: BaseGeometry | None) -> bool:
+    """Whether a signature reaches wherever the area meets the product.
+
+    Along the tile's own edge the two footprints come from different sources and may differ; inside it they may not.
+    """
+    import shapely
+    import shapely.geometry
+
+    footprint = shapely.make_valid(shapely.geometry.shape(feature["geometry"]))
+    whole = shapely.make_valid(shapely.geometry.shape(product["geometry"]))
+    needed = whole if area is None else shapely.intersection(whole, area)
+    missing = shapely.difference(needed, shapely.buffer(footprint, _HAIR))
+    return bool(missing.is_empty or shapely.buffer(shapely.boundary(whole), _EDGE).covers(missing))

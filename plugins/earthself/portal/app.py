@@ -1,0 +1,88 @@
+"""The portal's application: `POST /api/v1/estimate` and the files of runs, below `/earthself` of Airflow's web server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Annotated, Any
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
+from earthself.operators.errors import BadRequest
+from earthself.portal import files, rights
+from fastapi import Depends, FastAPI, HTTPException, Request, status
+from fastapi.responses import FileResponse, JSONResponse
+
+LAND_COVER_MAP = "land_cover_map"
+_MOST_BYTES = 4 * 2**20
+_AT_ONCE = 4
+_estimates = threading.BoundedSemaphore(_AT_ONCE)
+
+app = FastAPI(title="EarthSelf", docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@app.exception_handler(EarthSelfError)
+def _explain(_request: Request, error: Exception) -> JSONResponse:
+    """Answer with the error's own sentence: it names the value, the limit and the next step."""
+    retry = getattr(error, "retry", False)
+    if isinstance(error, (BadInput, BadRequest)):
+        code = status.HTTP_422_UNPROCESSABLE_CONTENT
+    elif isinstance(error, CredentialsRefused) or not retry:
+        code = status.HTTP_502_BAD_GATEWAY
+    else:
+        code = status.HTTP_503_SERVICE_UNAVAILABLE
+    return JSONResponse({"detail": str(error), "retry": retry}, code, {"Retry-After": "30"} if retry else {})
+
+
+async def _conf(request: Request) -> dict[str, Any]:
+    """Read the body: a JSON object of moderate size from this site or from a program."""
+    rights.require_same_origin(request)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "send JSON with the header Content-Type: application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"the request is larger than {_MOST_BYTES} bytes; simplify the area")
+    try:
+        conf = json.loads(body)
+    except ValueError as error:
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"the body is not JSON: {error}") from None
+    if not isinstance(conf, dict):
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object; send the conf of land_cover_map")
+    return conf
+
+
+def _starter(user: GetUserDep) -> None:
+    rights.require_runs(user, LAND_COVER_MAP, "POST")
+
+
+@app.post("/api/v1/estimate", dependencies=[Depends(_starter)])
+def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
+    """Say what a land-cover map would cost; the body is the workflow's conf. Nothing is started.
+
+    Beside the estimate: `max_products`, and whether the request is `within_limit`.
+    """
+    from earthself.hooks.eodag import EodagHook
+    from earthself.operators.estimate import estimate as estimated
+    from earthself.operators.request import validated
+
+    wanted = validated(conf)
+    if not _estimates.acquire(blocking=False):
+        busy = f"{_AT_ONCE} estimates are being made; try again in some seconds"
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, busy, {"Retry-After": "5"})
+    try:
+        with EodagHook().sources() as sources:
+            found = estimated(wanted, sources)
+    finally:
+        _estimates.release()
+    limit = int(wanted["max_products"])
+    return {**found.to_dict(), "max_products": limit, "within_limit": found.products <= limit}
+
+
+@app.get("/runs/{dag_id}/{run_id}/{name}")
+@app.get("/api/v1/runs/{dag_id}/{run_id}/files/{name}")
+def run_file(dag_id: str, run_id: str, name: str, user: GetUserDep) -> FileResponse:
+    """Give a published file of a run to whoever may see the run."""
+    rights.require_runs(user, dag_id, "GET")
+    return files.published(dag_id, run_id, name)
