@@ -25,11 +25,12 @@ trap 'rm -f "$part"' EXIT               # leaves no half-written file, whether i
 trap 'exit 143' TERM
 echo 'path,bytes,sha256' > "$part"
 count=0
+cd "$in"
 while IFS= read -r -d '' file; do
   count=$((count + 1))
   echo "progress 0.5 $count files" >&2
-  printf '"%s",%s,%s\n' "${file#"$in"/}" "$(stat -c %s "$file")" "$(sha256sum < "$file" | cut -d ' ' -f 1)" >> "$part"
-done < <(find -L "$in" -type f -name "$pattern" -print0 | sort -z)
+  { stat -L --printf '"%n",%s,' "$file"; sha256sum < "$file" | cut -d ' ' -f 1; } >> "$part"
+done < <(find -L . -type f -name "$pattern" -printf '%P\0' | sort -z)
 
 if [ "$count" -eq 0 ]; then
   echo '{"type": "Catalog", "stac_version": "1.1.0", "id": "inventory", "description": "no file", "links": []}' > "$out/catalog.json"
