@@ -1,0 +1,1 @@
+"""Airflow hooks of EarthSelf: what an Airflow connection becomes."""

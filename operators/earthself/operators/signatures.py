@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LAYERS = ("segmentation", "confidence", "flags", "cloud_mask")
 FOUND_AS = "earthself:found_as"
 """Id of the product of this request that a reused signature stands for; it may be another copy of the same observation."""
+REUSED = "earthself:reused"
+"""Marks a signature that this run did not make; the manifest says so too."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _ROLES = {"segmentation": ["data"], "confidence": ["metadata"], "flags": ["metadata", "cloud"], "cloud_mask": ["metadata", "cloud"]}
 _PRODUCT_TYPES = {"S2_MSI_L2A": "S2MSI2A", "S2_MSI_L2A_COG": "S2MSI2A", "S2_MSI_L1C": "S2MSI1C"}
@@ -42,7 +44,7 @@ def to_feature(item: Mapping[str, Any]) -> dict[str, Any]:
         "model": have.get("earthself:model"),
         "legend": have.get("earthself:legend"),
         "processing_baseline": have.get("earthself:baseline"),
-        **{name: value for name, value in have.items() if name.startswith("earthself:") and name != FOUND_AS},
+        **{name: value for name, value in have.items() if name.startswith("earthself:") and name not in (FOUND_AS, REUSED)},
     }
     kept = {name: value for name, value in properties.items() if value is not None}
     return {"type": "Feature", "id": item["id"], "geometry": item["geometry"], "properties": kept}
@@ -54,7 +56,7 @@ def to_item(feature: Mapping[str, Any], layers: Mapping[str, Path], found_as: st
 
     have = feature["properties"]
     properties = {name: value for name, value in have.items() if name.startswith("earthself:")}
-    properties |= {"datetime": have["creation_date"], "eo:cloud_cover": have["cloud_cover"], FOUND_AS: found_as}
+    properties |= {"datetime": have["creation_date"], "eo:cloud_cover": have["cloud_cover"], FOUND_AS: found_as, REUSED: True}
     assets = {
         name: {"href": f"./{path.name}", "type": _COG, "roles": _ROLES.get(name, ["metadata"]), "title": name.replace("_", " ")}
         for name, path in layers.items()

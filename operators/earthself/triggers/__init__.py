@@ -1,0 +1,1 @@
+"""Airflow triggers of EarthSelf; the steps in pods will wait here."""
