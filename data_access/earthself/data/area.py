@@ -6,6 +6,7 @@ the shorter way round, over the antimeridian.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -195,11 +196,12 @@ def _positions(ring: Any) -> list[tuple[float, float]]:  # noqa: ANN401
 
 def _unwrapped_ring(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Longitudes made continuous, so that no edge is longer than 180 degrees; the whole circle (360) stays as it is."""
-    out = [points[0]]
-    for lon, lat in points[1:]:
-        step = lon - (points[len(out) - 1][0])
-        turn = -round(step / 360) * 360 if 180 < abs(step) < 360 else 0
-        out.append((out[-1][0] + step + turn, lat))
+    out, turns = [points[0]], 0
+    for (before, _), (lon, lat) in itertools.pairwise(points):
+        if 180 < abs(lon - before) < 360:
+            turns += 1 if lon < before else -1
+        # Whole turns are added to what was given: adding up steps would let the ring miss its own start by a rounding.
+        out.append((lon + 360 * turns, lat))
     if abs(out[-1][0] - out[0][0]) > 1e-9:
         raise BadInput("the area goes round a pole; draw it with edges along longitude -180, the pole and longitude 180")
     return out

@@ -49,25 +49,26 @@ class Catalogue:
         self.config = config
         self.retries = retries or RetryPolicy(attempts=config.attempts)
         self._dag: EODataAccessGateway | None = None
+        self._known: dict[str, Any] = {}
+        self._locked: set[str] = set()
         self._access: dict[tuple[str, str], Login] = {}
         self._lock = threading.Lock()
 
     def providers(self) -> list[str]:
         """Names of all providers that can be asked."""
-        return sorted(self._gateway().providers.names)
+        self._gateway()
+        return sorted(self._known)
 
     def offers(self, provider: str, collection: str) -> bool:
         """Whether a provider has a collection; raises `BadInput` for a provider that is not known."""
-        known = self._gateway().providers
-        if provider not in known.names:
-            raise BadInput(f"provider {provider!r} is not known; known are {', '.join(sorted(known.names))}")
-        return collection in known[provider].collections_config
+        return collection in self._provider(provider).collections_config
 
     def pages(self, provider: str, request: SearchRequest, page: int = _PAGE) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         """Search one provider: gives the STAC items of each page and the number of matches (None where the provider does not say).
 
         Raises `CredentialsRefused`, `TryAgain`, `NotThere` or `DataError` for a provider that fails.
         """
+        page = min(page, _page_limit(self._provider(provider)))
         result = self._ask(provider, lambda: self._search(provider, request, page))
         # A server that caps its pages below what was asked looks finished to EODAG after the first: ask for pages of that size.
         if 0 < len(result) < min(page, result.number_matched or 0):
@@ -95,7 +96,7 @@ class Catalogue:
 
     def needs_login(self, provider: str, hrefs: list[str]) -> bool:
         """Whether any of these addresses is served only with the provider's login plugin."""
-        config = self._gateway().providers[provider].config
+        config = self._provider(provider).config
         for topic in ("auth", "download_auth"):
             plugin = getattr(config, topic, None)
             if plugin is None or getattr(config, "api", None) is not None:
@@ -114,19 +115,18 @@ class Catalogue:
 
     def _search(self, provider: str, request: SearchRequest, page: int) -> SearchResult:
         dag = self._gateway()
-        if request.collection not in dag.providers[provider].collections_config:
+        if not self.offers(provider, request.collection):
             raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
         criteria: dict[str, Any] = {}
         if request.max_cloud_cover is not None and request.max_cloud_cover < 100:
             criteria["eo:cloud_cover"] = request.max_cloud_cover
-        limit = min(page, _page_limit(dag, provider))
         return dag.search(
             provider=provider,
             collection=request.collection,
             start=request.start.isoformat(),
             end=request.end.isoformat(),
             geom=request.area.geometry,
-            limit=limit,
+            limit=page,
             count=True,
             raise_errors=True,
             validate=False,
@@ -150,6 +150,16 @@ class Catalogue:
             if self._dag is None:
                 self._dag = self._load()
             return self._dag
+
+    def _provider(self, name: str) -> Any:  # noqa: ANN401 - EODAG's provider
+        self._gateway()
+        if name in self._locked:
+            raise CredentialsRefused(
+                f"{name} answers only with a login, and there is none; set its credentials in the provider settings (connection `eodag`)"
+            )
+        if name not in self._known:
+            raise BadInput(f"provider {name!r} is not known; known are {', '.join(sorted(self._known))}")
+        return self._known[name]
 
     def _load(self) -> EODataAccessGateway:
         import yaml  # type: ignore[import-untyped]
@@ -176,6 +186,10 @@ class Catalogue:
             if extra:
                 dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
             self._tune(dag)
+            # EODAG copies the settings of all its providers whenever it is asked for them.
+            providers = dag.providers
+            self._known = dict(providers.items())
+            self._locked = {name for name, why in providers.pruned_providers_reasons.items() if why["reason_type"] == "missing_credentials"}
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001 - EODAG answers a wrong setting with whatever it stumbles over
@@ -196,8 +210,8 @@ class Catalogue:
     def _tune(self, dag: EODataAccessGateway) -> None:
         """Credentials in, retries and time-outs ours, the provider's own asset keys kept."""
         updates: dict[str, dict[str, Any]] = {}
-        for name in dag.providers.names:
-            config = dag.providers[name].config
+        configs = dag.providers.configs
+        for name, config in configs.items():
             search = getattr(config, "search", None)
             if search is not None:
                 ours = {"timeout": self.config.timeout, "retry_total": 0, "retry_status_forcelist": []}
@@ -205,7 +219,7 @@ class Catalogue:
                     ours["asset_key_from_href"] = False
                 updates.setdefault(name, {})["search"] = ours
         for name, secrets in self.config.credentials.items():
-            config = dag.providers[name].config if name in dag.providers.names else dag.providers.pruned_providers_config.get(name)
+            config = configs.get(name) or dag.providers.pruned_providers_config.get(name)
             if config is None:
                 raise BadInput(f"there are credentials for provider {name!r}, which is not known; mend its name in the provider settings")
             topics = [topic for topic in _AUTH_TOPICS if getattr(config, topic, None) is not None]
@@ -280,7 +294,7 @@ class Login:
         from eodag.api.product import EOProduct
 
         dag = self._catalogue._gateway()  # noqa: SLF001
-        if self.provider not in dag.providers.names:
+        if self.provider not in self._catalogue.providers():
             raise BadInput(f"the product is of provider {self.provider!r}, which is not in the provider settings of this task; add it")
         hrefs = [a["href"] for a in self._item.get("assets", {}).values()]
         properties = {"id": self._item["id"], "geometry": self._item["geometry"], "eodag:download_link": hrefs[0] if hrefs else ""}
@@ -339,8 +353,8 @@ def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests 
     return None
 
 
-def _page_limit(dag: EODataAccessGateway, provider: str) -> int:
-    pagination = getattr(dag.providers[provider].search_config, "pagination", None) or {}
+def _page_limit(provider: Any) -> int:  # noqa: ANN401 - EODAG's provider
+    pagination = getattr(provider.search_config, "pagination", None) or {}
     limit = pagination.get("max_limit") if isinstance(pagination, Mapping) else None
     return limit if isinstance(limit, int) and limit > 0 else _PAGE
 

@@ -1,0 +1,309 @@
+"""A STAC provider on loopback that misbehaves when told to: it stalls, drips, cuts, lies about length, refuses, and changes files.
+
+    with Provider() as provider:
+        provider.add_product("S2A_...", bands={"B04": raster_bytes(...)})
+        provider.files["/S2A_.../B04.tif"].faults.append(Stall(after=1000))
+        sources = Sources(SourceConfig(("hostile",), provider_config=provider.settings("hostile")))
+
+Every request is in `provider.requests`. Nothing here sleeps: a stalled answer waits until the client hangs up.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+MODIFIED = format_datetime(datetime(2024, 1, 1, tzinfo=UTC), usegmt=True)
+
+
+@dataclass
+class Answer:
+    """Answer with a status instead of the content."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Stall:
+    """Send this many bytes of the body, then nothing."""
+
+    after: int = 0
+
+
+@dataclass
+class Drip:
+    """Send one byte at a time, each when the client has waited `every` seconds."""
+
+    every: float = 0.02
+
+
+@dataclass
+class Cut:
+    """Send this many bytes of the body, then close the connection."""
+
+    after: int
+
+
+@dataclass
+class Lie:
+    """State a Content-Length that is wrong by this many bytes."""
+
+    by: int
+
+
+@dataclass
+class Change:
+    """Become other content before answering."""
+
+    data: bytes
+    etag: str | None = '"changed"'
+    modified: str | None = MODIFIED
+
+
+Fault = Answer | Stall | Drip | Cut | Lie | Change
+
+
+@dataclass
+class File:
+    """One file that is served."""
+
+    data: bytes
+    etag: str | None = '"first"'
+    modified: str | None = MODIFIED
+    ranges: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault | None] = field(default_factory=list)
+    """One is used up by each request; None is a good answer."""
+    always: Fault | None = None
+    """Befalls every request for which `faults` has nothing."""
+    redirect: str | None = None
+
+
+@dataclass
+class Request:
+    """What was asked."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any = None
+
+
+class Provider:
+    """The server; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.files: dict[str, File] = {}
+        self.requests: list[Request] = []
+        self.search = File(b"")
+        """Its `faults` and `always` befall searches."""
+        self.counts = True
+        """Whether answers state `numberMatched`."""
+        self.page_cap = 1000
+        """Most items of one answer."""
+        self.login: Callable[[dict[str, str], str], bool] | None = None
+        """Says from headers and query whether a file may be given; None lets all in."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def __enter__(self) -> Provider:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def settings(self, name: str, extra: str = "", collection: str = "S2_MSI_L2A") -> str:
+        """EODAG's YAML for this provider; `extra` is more of it, indented by two blanks."""
+        return (
+            f"{name}:\n  url: {self.url}\n  priority: 1\n"
+            f"  search:\n    type: StacSearch\n    api_endpoint: {self.url}/search\n    need_auth: false\n"
+            "    discover_collections: {fetch_url: null}\n"
+            "    discover_queryables: {fetch_url: null, collection_fetch_url: null}\n"
+            f"  products:\n    {collection}:\n      _collection: sentinel-2-l2a\n  download:\n    type: HTTPDownload\n{extra}"
+        )
+
+    def add_product(
+        self,
+        name: str,
+        bands: dict[str, bytes] | None = None,
+        properties: dict[str, Any] | None = None,
+        geometry: dict[str, Any] | None = None,
+        assets: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """List an item whose bands lie at `/<name>/<band>.tif`."""
+        made = {}
+        for band, data in (bands or {}).items():
+            self.files[f"/{name}/{band}.tif"] = File(data)
+            made[band] = {"href": f"{self.url}/{name}/{band}.tif", "type": "image/tiff; application=geotiff", "roles": ["data"]}
+        square = [[[16, 48], [17, 48], [17, 49], [16, 49], [16, 48]]]
+        item = {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": name,
+            "geometry": geometry or {"type": "Polygon", "coordinates": square},
+            "properties": {"datetime": "2017-06-13T10:10:31Z", "eo:cloud_cover": 5.0, "platform": "sentinel-2a", **(properties or {})},
+            "assets": made | (assets or {}),
+            "links": [],
+            "collection": "sentinel-2-l2a",
+        }
+        self.items.append(item)
+        return item
+
+    def asked(self, path: str) -> list[Request]:
+        """All requests of one path."""
+        return [r for r in self.requests if r.path == path]
+
+    def _find(self, body: dict[str, Any], start: int) -> dict[str, Any]:
+        from shapely.geometry import shape
+
+        first, last = (body.get("datetime") or "../..").split("/")
+        cover = body.get("query", {}).get("eo:cloud_cover", {}).get("lte", 101)
+        where = shape(body["intersects"]) if "intersects" in body else None
+        found = [
+            item
+            for item in self.items
+            if item["properties"].get("eo:cloud_cover", 0) <= cover
+            and (first == ".." or item["properties"]["datetime"][:19] >= first[:19])
+            and (last == ".." or item["properties"]["datetime"][:19] <= last[:19])
+            and (where is None or shape(item["geometry"]).intersects(where))
+        ]
+        size = min(int(body.get("limit", 10)), self.page_cap)
+        answer: dict[str, Any] = {"type": "FeatureCollection", "features": found[start : start + size], "links": []}
+        if self.counts:
+            answer["numberMatched"] = len(found)
+        if start + size < len(found):
+            body = {**body, "token": str(start + size)}
+            answer["links"].append({"rel": "next", "method": "POST", "href": f"{self.url}/search", "body": body})
+        return answer
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
+                fault = provider.search.faults.pop(0) if provider.search.faults else provider.search.always
+                content = json.dumps(provider._find(body, int(body.get("token", 0)))).encode()
+                self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
+
+            def do_GET(self) -> None:
+                parts = urlsplit(self.path)
+                provider.requests.append(Request("GET", parts.path, dict(self.headers), parse_qs(parts.query)))
+                file = provider.files.get(parts.path)
+                if file is None:
+                    return self._send(404, b"", {})
+                fault = file.faults.pop(0) if file.faults else file.always
+                if provider.login is not None and not provider.login(dict(self.headers), parts.query):
+                    return self._send(401, b"", {})
+                if file.redirect:
+                    return self._send(302, b"", {"Location": file.redirect})
+                if isinstance(fault, Change):
+                    file.data, file.etag, file.modified, fault = fault.data, fault.etag, fault.modified, None
+                return self._file(file, fault)
+
+            def _file(self, file: File, fault: Fault | None) -> None:
+                headers = {"ETag": file.etag, "Last-Modified": file.modified, "Accept-Ranges": "bytes" if file.ranges else "none"}
+                headers = {k: v for k, v in headers.items() if v} | file.headers
+                asked = self.headers.get("range")
+                if not asked or not file.ranges or self.headers.get("if-range", file.etag) not in (file.etag, file.modified):
+                    return self._send(200, file.data, headers, fault)
+                first, _, last = asked.removeprefix("bytes=").partition("-")
+                start, stop, size = int(first), min(int(last or len(file.data)) + 1, len(file.data)), len(file.data)
+                if start >= size:
+                    return self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"}, fault)
+                ranged = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+                return self._send(206, file.data[start:stop], ranged, fault)
+
+            def _send(self, status: int, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
+                if isinstance(fault, Answer):
+                    status, body, headers = fault.status, b"", fault.headers
+                length = len(body) + (fault.by if isinstance(fault, Lie) else 0)
+                self.send_response(status)
+                for key, value in {**headers, "Content-Length": str(length)}.items():
+                    self.send_header(key, value)
+                self.end_headers()
+                try:
+                    self._body(body, fault)
+                except OSError:
+                    self.close_connection = True
+
+            def _body(self, body: bytes, fault: Fault | None) -> None:
+                if isinstance(fault, Drip):
+                    for i in range(len(body)):
+                        self.wfile.write(body[i : i + 1])
+                        if self._gone(fault.every):
+                            break
+                    self.close_connection = True
+                elif isinstance(fault, (Stall, Cut)):
+                    self.wfile.write(body[: fault.after])
+                    self.close_connection = True
+                    if isinstance(fault, Stall):
+                        self._gone(20)
+                else:
+                    self.wfile.write(body)
+                    self.close_connection = self.close_connection or isinstance(fault, Lie)
+
+            def _gone(self, seconds: float) -> bool:
+                """Wait until the client hangs up, at most so long."""
+                readable, _, _ = select.select([self.connection], [], [], seconds)
+                return bool(readable)
+
+        return Handler
+
+
+def raster_bytes(
+    array: np.ndarray, *, left: float = 300000, top: float = 5400000, resolution: float = 10, crs: str = "EPSG:32633", driver: str = "COG", block: int = 128
+) -> bytes:
+    """A single-band raster file: a tiled COG, or a lossless JPEG 2000."""
+    from rasterio.io import MemoryFile
+    from rasterio.transform import from_origin
+
+    options: dict[str, Any] = {"COG": {"blocksize": block, "compress": "DEFLATE", "overviews": "NONE"}, "JP2OpenJPEG": {"quality": 100, "reversible": True}}[driver]
+    profile = {"width": array.shape[1], "height": array.shape[0], "count": 1, "dtype": array.dtype, "crs": crs}
+    with MemoryFile() as file:
+        with file.open(driver=driver, transform=from_origin(left, top, resolution, resolution), **profile, **options) as dataset:
+            dataset.write(array, 1)
+        return file.read()
+
+
+def safe_zip(name: str, bands: dict[str, np.ndarray], metadata: bytes = b"") -> bytes:
+    """A Sentinel-2 product as its ground segment packs it: JPEG 2000 files of every resolution, and the metadata document."""
+    import zipfile
+
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(f"{name}.SAFE/MTD_MSIL2A.xml", metadata)
+        for key, array in bands.items():
+            band, _, resolution = key.partition("_")
+            size = int(resolution.removesuffix("m") or 10)
+            path = f"{name}.SAFE/GRANULE/L2A_T33UUP_A010324_20170613T101608/IMG_DATA/R{size}m/T33UUP_20170613T101031_{band}_{size}m.jp2"
+            archive.writestr(path, raster_bytes(array, resolution=size, driver="JP2OpenJPEG"))
+        archive.writestr(f"{name}.SAFE/GRANULE/L2A_T33UUP_A010324_20170613T101608/QI_DATA/MSK_B04.jp2", b"not an image")
+    return out.getvalue()
