@@ -183,3 +183,64 @@ def test_memory_does_not_grow_with_the_image(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         peak[size] = float(done.stdout)
     assert peak[6144] < peak[2048] + 60
+
+
+@pytest.mark.parametrize("size", [(1, 1), (512, 512), (1024, 2048), (516, 1100), (700, 1025)])
+@pytest.mark.parametrize("dtype", ["uint16", "uint8", "int16", "float32"])
+def test_the_layout_and_overviews_are_those_of_gdals_own_driver(tmp_path, size, dtype):
+    from rio_cogeo import cog_validate
+
+    where = grid(width=size[1], height=size[0])
+    rng = np.random.default_rng(3)
+    image = rng.integers(0 if dtype != "int16" else -300, 255, (2, *size)).astype(dtype)
+    image[:, : size[0] // 2][rng.random((2, size[0] // 2, size[1])) < 0.3] = 0  # nodata here and there
+    with CogWriter(tmp_path / "ours.tif", where, 2, dtype, 0, categorical=False) as cog:
+        for window in windows(where, 1024):
+            rows, columns = window.toslices()
+            cog.write(image[:, rows, columns], window)
+    profile = {"width": size[1], "height": size[0], "count": 2, "dtype": dtype, "crs": where.crs, "transform": where.transform, "nodata": 0}
+    with rasterio.open(tmp_path / "gdal.tif", "w", driver="COG", blocksize=512, overview_resampling="average", **profile) as dataset:
+        dataset.write(image)
+    valid, errors, warnings = cog_validate(tmp_path / "ours.tif", strict=True)
+    assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(tmp_path / "ours.tif") as ours, rasterio.open(tmp_path / "gdal.tif") as theirs:
+        np.testing.assert_array_equal(ours.read(), image)
+        assert ours.overviews(1) == theirs.overviews(1)
+        levels = len(ours.overviews(1))
+    for level in range(levels):
+        with (
+            rasterio.open(tmp_path / "ours.tif", OVERVIEW_LEVEL=level) as ours,
+            rasterio.open(tmp_path / "gdal.tif", OVERVIEW_LEVEL=level) as theirs,
+        ):
+            if any(side % 2 ** (level + 1) for side in size):  # GDAL's driver drops the odd row or column, gdaladdo and we keep it
+                assert ours.shape == (-(-size[0] // 2 ** (level + 1)), -(-size[1] // 2 ** (level + 1)))
+                continue
+            np.testing.assert_allclose(ours.read(), theirs.read(), atol={"float32": 0.01, "int16": 2}.get(dtype, 0))
+
+
+def test_windows_at_odd_places_make_the_same_cog(tmp_path):
+    where = grid(width=1300, height=900)
+    image = np.random.default_rng(4).integers(1, 5000, (1, 900, 1300)).astype("u2")
+    for name, size in (("even", 1024), ("odd", 333)):
+        with CogWriter(tmp_path / f"{name}.tif", where, 1, "uint16", 0, categorical=False) as cog:
+            for window in windows(where, size):
+                rows, columns = window.toslices()
+                cog.write(image[:, rows, columns], window)
+    for level in (None, 0, 1):
+        options = {} if level is None else {"OVERVIEW_LEVEL": level}
+        with rasterio.open(tmp_path / "even.tif", **options) as even, rasterio.open(tmp_path / "odd.tif", **options) as odd:
+            np.testing.assert_array_equal(even.read(), odd.read())
+
+
+def test_large_files_have_eight_byte_offsets(tmp_path, monkeypatch):
+    monkeypatch.setattr("earthself.processing.cog._CLASSIC_LIMIT", 1000)
+    where = grid(width=1300, height=900)
+    image = np.random.default_rng(4).integers(1, 5000, (1, 900, 1300)).astype("u2")
+    with CogWriter(tmp_path / "x.tif", where, 1, "uint16", 0, categorical=False, descriptions=["one"]) as cog:
+        cog.write(image, where.window)
+    assert (tmp_path / "x.tif").read_bytes()[:4] == b"II\x2b\x00"
+    with rasterio.open(tmp_path / "x.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(), image)
+        assert dataset.descriptions == ("one",)
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.crs.to_epsg() == 32633

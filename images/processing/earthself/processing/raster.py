@@ -1,7 +1,8 @@
 """Grids, windows and COG files, so that no step ever holds a whole scene.
 
-A raster is written window by window into a tiled GeoTIFF (ZSTD level 1, cheap) and copied to a COG when it is complete; the name that
-was asked for appears only then. GDAL's own COG writer cannot be streamed to: it wants the finished image.
+A raster is written window by window into tiled GeoTIFFs, its overviews along with it, and put together as a COG when it is complete; the
+name that was asked for appears only then. GDAL's own COG writer cannot be streamed to: it wants the finished image. Reasons and figures:
+docs/decisions/cog-assembly.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from earthself.processing.cog import assemble
 from earthself.processing.errors import BadInput
+from earthself.processing.pyramid import Layout, Pyramid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +126,8 @@ class CogWriter:
     ...     for window in windows(grid):
     ...         cog.write(codes(window), window)
 
-    Leaving the block with an error, or being interrupted, leaves no file.
+    Windows should be whole tiles and must not overlap; what is never written is nodata. Leaving the block with an error, or being
+    interrupted, leaves no file.
     """
 
     path: Path
@@ -133,7 +137,7 @@ class CogWriter:
     dtype: str
     nodata: float | None
     categorical: bool
-    """True: overviews by nearest neighbour, no value is ever made that was not in the image; False: average."""
+    """True: overviews by nearest neighbour, no value is ever made that was not in the image; False: mean of what is not nodata."""
     descriptions: Sequence[str] = ()
     """A name for each band."""
     colors: Mapping[int, tuple[int, int, int]] | None = None
@@ -141,43 +145,23 @@ class CogWriter:
     otherwise kept as the band's tag `COLORS`."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """GDAL metadata of the file."""
-    compress: str = "DEFLATE"
     level: int = 6
+    """DEFLATE level, 1 (fast) to 9 (small)."""
     threads: int = 1
+    """Threads that compress."""
     copy_seconds: float = field(default=0.0, init=False)
-    """CPU seconds of the copy to COG, known after close: a step's metric."""
+    """CPU seconds for overviews and for putting the COG together, known after close: a step's metric."""
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
-        self._draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.draft.tif")
-        self._final = self.path.with_name(f".{self.path.name}.{os.getpid()}.part.tif")
-        self._dataset: Any = None
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        layout = Layout(
+            self.grid.width, self.grid.height, self.grid.transform, self.dtype, self.nodata, self.categorical, BLOCK, self._options()
+        )
+        self._pyramid = Pyramid(self._part, self.count, layout, self._describe)
 
     def __enter__(self) -> Self:
-        import rasterio
-
-        self._dataset = rasterio.open(
-            self._draft,
-            "w",
-            driver="GTiff",
-            width=self.grid.width,
-            height=self.grid.height,
-            count=self.count,
-            dtype=self.dtype,
-            crs=self.grid.crs,
-            transform=self.grid.transform,
-            nodata=self.nodata,
-            tiled=True,
-            blockxsize=BLOCK,
-            blockysize=BLOCK,
-            interleave="band",
-            compress="ZSTD",
-            zstd_level=1,
-            predictor=1 if self.categorical else _predictor(self.dtype),
-            bigtiff="IF_SAFER",
-            num_threads=self.threads,
-        )
-        self._describe(self._dataset)
+        self._pyramid.open()
         return self
 
     def write(self, array: NDArray[np.generic], window: Window) -> None:
@@ -185,49 +169,35 @@ class CogWriter:
         data = array[None] if array.ndim == 2 else array
         if data.shape != (self.count, int(window.height), int(window.width)):
             raise RasterError(f"{self.path.name}: an array of {array.shape} does not fit {self.count} bands at {window}")
-        self._dataset.write(data.astype(self.dtype, copy=False), window=window)
+        self._pyramid.write(data.astype(self.dtype, copy=False), window)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._dataset.close()
+        started = time.process_time()
         try:
             if kind is None:
-                self._copy()
+                assemble(self._pyramid.close(), self._part)
+                self._part.replace(self.path)
         finally:
-            for rest in (self._draft, self._final):
-                rest.unlink(missing_ok=True)
-
-    def _copy(self) -> None:
-        import rasterio.shutil
-
-        started = time.process_time()
-        rasterio.shutil.copy(
-            self._draft,
-            self._final,
-            driver="COG",
-            compress=self.compress,
-            level=self.level,
-            predictor="NO" if self.categorical else "YES",
-            blocksize=BLOCK,
-            overviews="AUTO",
-            overview_resampling="NEAREST" if self.categorical else "AVERAGE",
-            bigtiff="IF_SAFER",
-            num_threads=self.threads,
-        )
-        self._final.replace(self.path)
+            self._pyramid.discard()
+            self._part.unlink(missing_ok=True)
         self.copy_seconds = time.process_time() - started
 
-    def _describe(self, dataset: Any) -> None:  # noqa: ANN401
+    def _options(self) -> dict[str, Any]:
+        predictor = 1 if self.categorical else 3 if self.dtype.startswith("float") else 2
+        codec = {"compress": "DEFLATE", "zlevel": self.level, "predictor": predictor, "num_threads": self.threads}
+        return {**codec, "crs": self.grid.crs, "interleave": "pixel"}
+
+    def _describe(self, dataset: Any, level: int) -> None:  # noqa: ANN401 (a rasterio dataset)
+        palette = self.colors is not None and self.count == 1 and self.dtype == "uint8"
+        if self.colors and palette:
+            dataset.write_colormap(1, {value: (*color, 255) for value, color in self.colors.items()})
+        if level:
+            return
         dataset.update_tags(**self.tags)
         for index, text in enumerate(self.descriptions, start=1):
             dataset.set_band_description(index, text)
-        if self.colors and self.count == 1 and self.dtype == "uint8":
-            dataset.write_colormap(1, {value: (*color, 255) for value, color in self.colors.items()})
-        elif self.colors:
+        if self.colors and not palette:
             dataset.update_tags(1, COLORS=" ".join(f"{value}=#{bytes(color).hex()}" for value, color in sorted(self.colors.items())))
-
-
-def _predictor(dtype: str) -> int:
-    return 3 if dtype.startswith("float") else 2
 
 
 def _crs_name(crs: Any) -> str:  # noqa: ANN401 (a rasterio CRS)
