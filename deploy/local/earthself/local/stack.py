@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import subprocess
 import sys
 import time
@@ -17,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from earthself.local import leftovers, ports, supervision
+from earthself.local.airflow import COMPONENTS, Airflow
 from earthself.local.errors import LocalError, NotReady, NotUp
 from earthself.local.home import Home, Running
 from earthself.local.settings import HOST, Settings
@@ -27,9 +26,6 @@ from earthself.local.surroundings import surroundings
 
 Say = Callable[[str], None]
 """Takes one line of progress."""
-
-COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-"""What Airflow's health document must call healthy."""
 
 WORKFLOW = "land_cover_map"
 
@@ -110,7 +106,7 @@ class Stack:
             programs = Control(Path(running.socket)).programs()
         except NotUp:
             return Status(up=False, running=None, programs=[], health={})
-        health = _health(running.url)
+        health = Airflow(running.url).health()
         up = all(program.state == "RUNNING" for program in programs) and all(health.get(name) == "healthy" for name in COMPONENTS)
         return Status(up=up, running=running, programs=programs, health=health)
 
@@ -177,12 +173,12 @@ class Stack:
     def _wait(self, running: Running, deadline: float) -> Running:
         control = Control(Path(running.socket))
         told: set[str] = set()
-        client = _Airflow(running.url, self.home.passwords()["admin"])
+        airflow = Airflow(running.url, self.home.passwords()["admin"])
         while True:
             states = control.programs()
             if dead := [state for state in states if state.state in {"FATAL", "UNKNOWN"}]:
                 raise NotReady(f"{dead[0].name} does not stay up; the reason is at the end of {self.home.logs / dead[0].name}.log")
-            waiting = self._missing(running, client)
+            waiting = self._missing(running, airflow)
             for name in self._parts() - waiting - told:
                 self._say(f"  {name} is ready")
                 told.add(name)
@@ -192,25 +188,26 @@ class Stack:
                 return running
             if time.monotonic() > deadline:
                 raise NotReady(f"not ready in time: {', '.join(sorted(waiting))}; the logs are in {self.home.logs}")
-            time.sleep(0.2)
+            time.sleep(0.25)
 
     def _parts(self) -> set[str]:
         return {"earthsignature", "sample", "web server", "scheduler", "triggerer", "dag processor", "workflow"}
 
-    def _missing(self, running: Running, client: _Airflow) -> set[str]:
+    def _missing(self, running: Running, airflow: Airflow) -> set[str]:
         """Name what is not ready yet; raises `NotReady` when the workflow cannot be imported."""
         missing = set()
         for name, place in (("earthsignature", running.signature), ("sample", running.sample)):
             if not ports.answers(int(place.rsplit(":", 1)[1])):
                 missing.add(name)
-        health = _health(running.url)
+        health = airflow.health()
         if not health:
             return missing | {"web server", "scheduler", "triggerer", "dag processor", "workflow"}
+        airflow.warm_up()
         missing |= {name.replace("_", " ") for name in COMPONENTS[1:] if health.get(name) != "healthy"}
         shipped = self.settings.dags[0] / f"{WORKFLOW}.py"
-        if shipped.exists() and not client.has_workflow(WORKFLOW):
+        if shipped.exists() and not airflow.has_workflow(WORKFLOW):
             missing.add("workflow")
-            if reason := client.import_error(shipped.name):
+            if reason := airflow.import_error(shipped.name):
                 raise NotReady(f"{shipped} cannot be imported: {reason}")
         return missing
 
@@ -241,44 +238,3 @@ def programs(settings: Settings, home: Home) -> list[Program]:
         Program("dag-processor", (*airflow, "dag-processor"), at_once=False),
         Program("triggerer", (*airflow, "triggerer", "--skip-serve-logs"), at_once=False),
     ]
-
-
-def _health(url: str) -> dict[str, str]:
-    """Return component -> status, empty while the web server does not answer."""
-    try:
-        answer = httpx.get(f"{url}/api/v2/monitor/health", timeout=5, trust_env=False)
-        return {name: (part or {}).get("status") or "unknown" for name, part in answer.raise_for_status().json().items()}
-    except (httpx.HTTPError, ValueError):
-        return {}
-
-
-class _Airflow:
-    """The few questions that the stack has for Airflow's REST API, asked as admin."""
-
-    def __init__(self, url: str, password: str) -> None:
-        self._url = url
-        self._password = password
-        self._token = ""
-
-    def has_workflow(self, dag_id: str) -> bool:
-        """Tell whether the DAG can be triggered."""
-        return self._get(f"/api/v2/dags/{dag_id}") is not None
-
-    def import_error(self, file_name: str) -> str:
-        """Return the last line of the error that kept a DAG file from being read, or an empty text."""
-        for error in (self._get("/api/v2/importErrors") or {}).get("import_errors", []):
-            if str(error.get("filename", "")).endswith(file_name):
-                return str(error.get("stack_trace", "")).strip().splitlines()[-1]
-        return ""
-
-    def _get(self, path: str) -> dict[str, Any] | None:
-        try:
-            if not self._token:
-                login = {"username": "admin", "password": self._password}
-                answer = httpx.post(f"{self._url}/auth/token", json=login, timeout=10, trust_env=False)
-                self._token = answer.raise_for_status().json()["access_token"]
-            answer = httpx.get(self._url + path, headers={"Authorization": f"Bearer {self._token}"}, timeout=10, trust_env=False)
-            found: dict[str, Any] = answer.raise_for_status().json()
-        except (httpx.HTTPError, json.JSONDecodeError):
-            return None
-        return found

@@ -166,8 +166,9 @@ class Control:
             proxy.supervisor.startProcess(name, False)
 
     def shutdown(self) -> None:
-        """Stop all programs and the supervisor; returns at once."""
+        """Stop all programs at the same time, then the supervisor; returns at once."""
         with self._proxy() as proxy:
+            proxy.supervisor.stopAllProcesses(False)
             proxy.supervisor.shutdown()
 
     @contextlib.contextmanager
