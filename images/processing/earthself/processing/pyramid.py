@@ -166,7 +166,7 @@ class Pyramid:
 
 
 def halved(data: NDArray[Any], nodata: float | None, *, categorical: bool) -> NDArray[Any]:
-    """Halve (bands, rows, columns): the upper left of four pixels, or their mean without nodata, rounded half up for whole numbers."""
+    """Halve (bands, rows, columns): the upper left of four pixels, or their mean without nodata, halves rounded away from 0 for whole numbers."""
     if categorical:
         return data[:, ::2, ::2]
     rows, columns = data.shape[1] % 2, data.shape[2] % 2
@@ -187,7 +187,7 @@ def _mean_of_four(band: NDArray[Any], nodata: float | None) -> NDArray[Any]:
     number = known.sum(axis=0)
     mean = np.where(known, four, 0).sum(axis=0) / np.maximum(number, 1)
     if band.dtype.kind in "iu":
-        mean = np.floor(mean + 0.5)
+        mean = np.copysign(np.floor(np.abs(mean) + 0.5), mean)
         if nodata is not None:
             mean[(mean == nodata) & (number > 0)] += 1  # a mean of known pixels is known
     return np.where(number > 0, mean, nodata if nodata is not None else 0).astype(band.dtype)
