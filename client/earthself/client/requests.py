@@ -112,12 +112,12 @@ def _geojson(value: dict[str, Any]) -> dict[str, Any]:
 
 def _check(points: Any) -> None:  # noqa: ANN401 - an iterable of positions
     for longitude, latitude in points:
-        if abs(latitude) > 90 >= abs(longitude):
+        if 180 >= abs(latitude) > 90 >= abs(longitude):
             raise BadInput(
                 f"latitude {latitude:g} is beyond 90 degrees: longitude and latitude look swapped; longitude comes first "
                 "([west, south, east, north], and so in GeoJSON)"
             )
-        if abs(latitude) > 90 or abs(longitude) > 180:
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180):
             raise BadInput(
                 f"({longitude:g}, {latitude:g}) is not on Earth; longitudes go from -180 to 180, latitudes from -90 to 90, in degrees"
             )

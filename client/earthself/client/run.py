@@ -82,7 +82,7 @@ class Run:
                 return self
             if status == "failed":
                 raise RunFailed(self.reason())
-            if deadline and time.monotonic() > deadline:
+            if deadline is not None and time.monotonic() > deadline:
                 raise TryAgain(
                     f"the run {self.run_id} is still {status} after {timeout:g} s; it goes on, look again with `earthself status`"
                 )

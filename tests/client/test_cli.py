@@ -1,0 +1,138 @@
+"""The command line as a shell sees it: exit codes, JSON, help, plugged-in commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+EARTHSELF = str(Path(sys.executable).with_name("earthself"))
+ORDER = ["--area", "14.2,48.2,14.4,48.3", "--start", "2017-06-13", "--end", "2017-06-14"]
+
+
+@pytest.fixture
+def url(server) -> Iterator[str]:
+    """The fake server on a real port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            answer = server(httpx.Request(self.command, f"http://server{self.path}", headers=dict(self.headers), content=body))
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_parts: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def earthself(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([EARTHSELF, *arguments], env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def as_creator(url: str) -> dict[str, str]:
+    return {"EARTHSELF_URL": url, "EARTHSELF_USER": "creator", "EARTHSELF_PASSWORD": "right"}
+
+
+def test_a_run_shows_its_areas_and_where_its_files_are(url, server) -> None:
+    server.publish()
+    done = earthself("run", *ORDER, **as_creator(url))
+    assert done.returncode == 0, done.stderr
+    assert "Agricultural areas" in done.stdout
+    assert "60.0" in done.stdout
+    assert str(server.folder / "result.json") in done.stdout
+    assert "search" in done.stderr, "progress goes to standard error"
+
+
+def test_json_is_one_document_on_standard_output(url, server) -> None:
+    server.publish()
+    told = json.loads(earthself("run", *ORDER, "--json", **as_creator(url)).stdout)
+    assert told["result"]["status"] == "complete"
+    assert [row["code"] for row in told["areas"]] == [2, 3, -1]
+    assert json.loads(earthself("run", *ORDER, "--no-wait", "--json", **as_creator(url)).stdout)["run_id"] == "run+1"
+    assert json.loads(earthself("estimate", *ORDER, "--json", **as_creator(url)).stdout)["products"] == 2
+    assert json.loads(earthself("report", "--json", **as_creator(url)).stdout)["places"]["result.json"] == str(
+        server.folder / "result.json"
+    )
+
+
+def test_a_failed_run_exits_1_with_the_reason(url, server) -> None:
+    server.states, server.log = ["failed"], [{"event": "the provider is gone", "level": "error"}]
+    done = earthself("run", *ORDER, **as_creator(url))
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, "error: search failed: the provider is gone")
+    status = earthself("status", "--json", **as_creator(url))
+    assert status.returncode == 1
+    assert json.loads(status.stdout)["reason"] == "search failed: the provider is gone"
+
+
+def test_login_keeps_a_token_that_later_commands_use(url, server, tmp_path: Path) -> None:
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = subprocess.run(
+        [EARTHSELF, "login", "--url", url, "--user", "creator", "--password-stdin"],
+        input="right\n",
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "logged in" in done.stdout
+    server.publish()
+    server.states = ["success"]
+    assert earthself("status", **environ).returncode == 0
+    server.valid.clear()
+    expired = earthself("status", **environ)
+    assert (expired.returncode, "earthself login" in expired.stderr) == (65, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "message"),
+    [
+        (["run"], {}, 2, "Missing option"),
+        (["nonsense"], {}, 2, "No such command"),
+        (["run", "--area", "48.2,114.2,48.3,114.4", "--start", "2017-06-13", "--end", "2017-06-14"], {}, 65, "swapped"),
+        (
+            ["run", "--area", "14,48,15,49", "--start", "13/6", "--end", "2017-06-14"],
+            {"EARTHSELF_URL": "http://127.0.0.1:9", "EARTHSELF_TOKEN": "t"},
+            65,
+            "not a date",
+        ),
+        (["status"], {"EARTHSELF_URL": "http://127.0.0.1:9", "EARTHSELF_TOKEN": "t"}, 69, "make up"),
+        (["status"], {"EARTHSELF_URL": "http://127.0.0.1:9"}, 65, "not logged in"),
+    ],
+)
+def test_slips_have_the_exit_codes_of_the_contract(arguments: list[str], environ: dict[str, str], code: int, message: str) -> None:
+    done = earthself(*arguments, **environ)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_there_for_every_command() -> None:
+    told = earthself("--help").stdout
+    for command in ("login", "run", "estimate", "status", "report", "replay"):
+        assert command in told
+        assert earthself(command, "--help").returncode == 0, command
+
+
+def test_the_client_imports_neither_airflow_nor_anything_of_ours() -> None:
+    heavy = {"airflow", "rasterio", "xarray", "numpy", "eodag", "shapely", "pandas"}
+    code = (
+        f"import sys, earthself.client.cli; print(*({heavy!r} & set(sys.modules)), *(n for n in sys.modules if n.startswith('earthself.')))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert [name for name in told if not name.startswith("earthself.client")] == []
