@@ -40,7 +40,13 @@ def sources(provider: Provider, slept: list[float], tmp_path: Path) -> Iterator[
     made: list[Sources] = []
 
     def make(extra: str = "", **config: object) -> Sources:
-        settings = {"providers": ("hostile",), "provider_config": provider.settings("hostile", extra), "timeout": 0.3, "attempts": 3, **config}
+        settings = {
+            "providers": ("hostile",),
+            "provider_config": provider.settings("hostile", extra),
+            "timeout": 0.3,
+            "attempts": 3,
+            **config,
+        }
         retries = RetryPolicy(int(settings["attempts"]), sleep=slept.append, jitter=lambda: 0.0)
         made.append(Sources(SourceConfig(**settings), retries=retries, downloads=tmp_path / "downloads"))
         return made[-1]

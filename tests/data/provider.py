@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -116,11 +116,11 @@ class Provider:
         """Most items of one answer."""
         self.login: Callable[[dict[str, str], str], bool] | None = None
         """Says from headers and query whether a file may be given; None lets all in."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.provider = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
-    def __enter__(self) -> Provider:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -174,7 +174,8 @@ class Provider:
         """All requests of one path."""
         return [r for r in self.requests if r.path == path]
 
-    def _find(self, body: dict[str, Any], start: int) -> dict[str, Any]:
+    def find(self, body: dict[str, Any], start: int) -> dict[str, Any]:
+        """One page of the answer to a search, from the item `start` on."""
         from shapely.geometry import shape
 
         first, last = (body.get("datetime") or "../..").split("/")
@@ -197,95 +198,111 @@ class Provider:
             answer["links"].append({"rel": "next", "method": "POST", "href": f"{self.url}/search", "body": body})
         return answer
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        provider = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    """The listening socket, with the way back to what it serves."""
 
-            def log_message(self, *_: object) -> None:
-                pass
+    daemon_threads = True
+    provider: Provider
 
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
-                fault = provider.search.faults.pop(0) if provider.search.faults else provider.search.always
-                content = json.dumps(provider._find(body, int(body.get("token", 0)))).encode()
-                self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                provider.requests.append(Request("GET", parts.path, dict(self.headers), parse_qs(parts.query)))
-                file = provider.files.get(parts.path)
-                if file is None:
-                    return self._send(404, b"", {})
-                fault = file.faults.pop(0) if file.faults else file.always
-                if provider.login is not None and not provider.login(dict(self.headers), parts.query):
-                    return self._send(401, b"", {})
-                if file.redirect:
-                    return self._send(302, b"", {"Location": file.redirect})
-                if isinstance(fault, Change):
-                    file.data, file.etag, file.modified, fault = fault.data, fault.etag, fault.modified, None
-                return self._file(file, fault)
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
 
-            def _file(self, file: File, fault: Fault | None) -> None:
-                headers = {"ETag": file.etag, "Last-Modified": file.modified, "Accept-Ranges": "bytes" if file.ranges else "none"}
-                headers = {k: v for k, v in headers.items() if v} | file.headers
-                asked = self.headers.get("range")
-                if not asked or not file.ranges or self.headers.get("if-range", file.etag) not in (file.etag, file.modified):
-                    return self._send(200, file.data, headers, fault)
-                first, _, last = asked.removeprefix("bytes=").partition("-")
-                start, stop, size = int(first), min(int(last or len(file.data)) + 1, len(file.data)), len(file.data)
-                if start >= size:
-                    return self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"}, fault)
-                ranged = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
-                return self._send(206, file.data[start:stop], ranged, fault)
+    server: _Server
+    protocol_version = "HTTP/1.1"
 
-            def _send(self, status: int, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
-                if isinstance(fault, Answer):
-                    status, body, headers = fault.status, b"", fault.headers
-                length = len(body) + (fault.by if isinstance(fault, Lie) else 0)
-                self.send_response(status)
-                for key, value in {**headers, "Content-Length": str(length)}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                try:
-                    self._body(body, fault)
-                except OSError:
-                    self.close_connection = True
+    def log_message(self, *_: object) -> None:
+        pass
 
-            def _body(self, body: bytes, fault: Fault | None) -> None:
-                if isinstance(fault, Drip):
-                    for i in range(len(body)):
-                        self.wfile.write(body[i : i + 1])
-                        if self._gone(fault.every):
-                            break
-                    self.close_connection = True
-                elif isinstance(fault, (Stall, Cut)):
-                    self.wfile.write(body[: fault.after])
-                    self.close_connection = True
-                    if isinstance(fault, Stall):
-                        self._gone(20)
-                else:
-                    self.wfile.write(body)
-                    self.close_connection = self.close_connection or isinstance(fault, Lie)
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
+        fault = self.server.provider.search.faults.pop(0) if self.server.provider.search.faults else self.server.provider.search.always
+        content = json.dumps(self.server.provider.find(body, int(body.get("token", 0)))).encode()
+        self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
-            def _gone(self, seconds: float) -> bool:
-                """Wait until the client hangs up, at most so long."""
-                readable, _, _ = select.select([self.connection], [], [], seconds)
-                return bool(readable)
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self.server.provider.requests.append(Request("GET", parts.path, dict(self.headers), parse_qs(parts.query)))
+        file = self.server.provider.files.get(parts.path)
+        if file is None:
+            return self._send(404, b"", {})
+        fault = file.faults.pop(0) if file.faults else file.always
+        if self.server.provider.login is not None and not self.server.provider.login(dict(self.headers), parts.query):
+            return self._send(401, b"", {})
+        if file.redirect:
+            return self._send(302, b"", {"Location": file.redirect})
+        if isinstance(fault, Change):
+            file.data, file.etag, file.modified, fault = fault.data, fault.etag, fault.modified, None
+        return self._file(file, fault)
 
-        return Handler
+    def _file(self, file: File, fault: Fault | None) -> None:
+        headers = {"ETag": file.etag, "Last-Modified": file.modified, "Accept-Ranges": "bytes" if file.ranges else "none"}
+        headers = {k: v for k, v in headers.items() if v} | file.headers
+        asked = self.headers.get("range")
+        if not asked or not file.ranges or self.headers.get("if-range", file.etag) not in (file.etag, file.modified):
+            return self._send(200, file.data, headers, fault)
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, stop, size = int(first), min(int(last or len(file.data)) + 1, len(file.data)), len(file.data)
+        if start >= size:
+            return self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"}, fault)
+        ranged = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        return self._send(206, file.data[start:stop], ranged, fault)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
+        if isinstance(fault, Answer):
+            status, body, headers = fault.status, b"", fault.headers
+        length = len(body) + (fault.by if isinstance(fault, Lie) else 0)
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": str(length)}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        try:
+            self._body(body, fault)
+        except OSError:
+            self.close_connection = True
+
+    def _body(self, body: bytes, fault: Fault | None) -> None:
+        if isinstance(fault, Drip):
+            for i in range(len(body)):
+                self.wfile.write(body[i : i + 1])
+                if self._gone(fault.every):
+                    break
+            self.close_connection = True
+        elif isinstance(fault, (Stall, Cut)):
+            self.wfile.write(body[: fault.after])
+            self.close_connection = True
+            if isinstance(fault, Stall):
+                self._gone(20)
+        else:
+            self.wfile.write(body)
+            self.close_connection = self.close_connection or isinstance(fault, Lie)
+
+    def _gone(self, seconds: float) -> bool:
+        """Wait until the client hangs up, at most so long."""
+        readable, _, _ = select.select([self.connection], [], [], seconds)
+        return bool(readable)
 
 
 def raster_bytes(
-    array: np.ndarray, *, left: float = 300000, top: float = 5400000, resolution: float = 10, crs: str = "EPSG:32633", driver: str = "COG", block: int = 128
+    array: np.ndarray,
+    *,
+    left: float = 300000,
+    top: float = 5400000,
+    resolution: float = 10,
+    crs: str = "EPSG:32633",
+    driver: str = "COG",
+    block: int = 128,
 ) -> bytes:
     """A single-band raster file: a tiled COG, or a lossless JPEG 2000."""
     from rasterio.io import MemoryFile
     from rasterio.transform import from_origin
 
-    options: dict[str, Any] = {"COG": {"blocksize": block, "compress": "DEFLATE", "overviews": "NONE"}, "JP2OpenJPEG": {"quality": 100, "reversible": True}}[driver]
+    options: dict[str, Any] = {
+        "COG": {"blocksize": block, "compress": "DEFLATE", "overviews": "NONE"},
+        "JP2OpenJPEG": {"quality": 100, "reversible": True},
+    }[driver]
     profile = {"width": array.shape[1], "height": array.shape[0], "count": 1, "dtype": array.dtype, "crs": crs}
     with MemoryFile() as file:
         with file.open(driver=driver, transform=from_origin(left, top, resolution, resolution), **profile, **options) as dataset:
