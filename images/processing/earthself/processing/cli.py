@@ -43,7 +43,7 @@ class _Known:
 
     def text(self) -> str:
         if self.function is None:
-            return f"  {self.name}\n      cannot be loaded: {self.problem}"
+            return f"  {self.name}\n      {self.problem}"
         lines = [f"  {self.name}\n      {_summary(self.function)}", *(f"      {each.line()}" for each in parameters_of(self.function))]
         return "\n".join(lines)
 

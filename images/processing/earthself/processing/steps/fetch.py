@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
+import numpy as np
 from earthself.data.errors import NotThere
 from earthself.data.items import PRODUCT
+from earthself.data.manifest import plain_address
 from earthself.processing.batch import each_item
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
 from earthself.processing.folders import removed_on_error
+from earthself.processing.hashing import PixelHash, strips
 from earthself.processing.masks import MaskOptions, Method, needed
 from earthself.processing.meter import Meter
 from earthself.processing.offsets import offset_of
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 DOWNLOADS = "downloads"
 """Folder below the scratch folder for whole products of providers that cannot be read in parts."""
-_STRIP = 1024
-"""Rows read at a time, about."""
 _RASTER_PREFIXES = ("proj:", "raster:", "file:")
 
 
@@ -176,6 +174,10 @@ def _check_grid(product: str, readers: dict[str, BandReader], grid: Grid) -> Non
         corner = max(abs(reader.transform.c - grid.transform.c), abs(reader.transform.f - grid.transform.f))
         rows, columns = reader.shape[0] * ratio, reader.shape[1] * ratio
         fits = grid.height <= rows < grid.height + ratio and grid.width <= columns < grid.width + ratio
+        if np.dtype(reader.dtype).kind not in "ui":
+            raise BadInput(
+                f"{band} of product {product} holds {reader.dtype}, not the digital numbers that the provider's offset belongs to"
+            )
         if _crs(reader) != grid.crs or not whole or corner > 0.01 * grid.resolution or not fits:
             raise BadInput(
                 f"{band} of product {product} ({_crs(reader)}, {reader.transform.a:g} m, {reader.shape[1]} x {reader.shape[0]}) is not on "
@@ -202,52 +204,27 @@ def _copy(reader: BandReader, product: Grid, wanted: tuple[int, int, int, int], 
 
     ratio = round(reader.transform.a / product.resolution)
     left, top = wanted[0] // ratio, wanted[1] // ratio
-    right, bottom = min(reader.shape[1], -(-(wanted[0] + wanted[2]) // ratio)), min(reader.shape[0], -(-(wanted[1] + wanted[3]) // ratio))
-    digest, dataset = hashlib.sha256(), None
-    try:
-        for row, rows in _strips(top, bottom, reader.block_shape[0]):
-            pixels = reader.read(Window(left, row, right - left, rows))
-            digest.update(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
-            if dataset is None:
-                dataset = rasterio.open(
-                    path,
-                    "w",
-                    driver="GTiff",
-                    width=right - left,
-                    height=bottom - top,
-                    count=1,
-                    dtype=pixels.dtype,
-                    crs=reader.crs,
-                    transform=reader.transform @ Affine.translation(left, top),
-                    nodata=0,
-                    tiled=True,
-                    blockxsize=BLOCK,
-                    blockysize=BLOCK,
-                    bigtiff="IF_SAFER",
-                    **({"compress": "ZSTD", "zstd_level": 1} if compress else {}),
-                )
-            dataset.write(pixels, 1, window=Window(0, row - top, right - left, rows))
-    finally:
-        if dataset is not None:
-            dataset.close()
-    window = [left, top, right - left, bottom - top]
-    return {"sha256": digest.hexdigest(), "bytes": window[2] * window[3] * pixels.dtype.itemsize, "window": window}
-
-
-def _strips(first: int, end: int, block: int) -> list[tuple[int, int]]:
-    """Cut rows into strips that end where the file's blocks end, so that no block is read twice."""
-    step = block * max(1, _STRIP // block) if block <= 2 * _STRIP else _STRIP
-    edges = [first, *range((first // step + 1) * step, end, step), end]
-    return [(row, following - row) for row, following in itertools.pairwise(edges)]
+    width = min(reader.shape[1], -(-(wanted[0] + wanted[2]) // ratio)) - left
+    height = min(reader.shape[0], -(-(wanted[1] + wanted[3]) // ratio)) - top
+    size: dict[str, Any] = {"width": width, "height": height, "count": 1, "dtype": reader.dtype, "nodata": 0}
+    place = {"crs": reader.crs, "transform": reader.transform @ Affine.translation(left, top)}
+    layout: dict[str, Any] = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "bigtiff": "IF_SAFER"}
+    if compress:
+        layout |= {"compress": "ZSTD", "zstd_level": 1}
+    digest = PixelHash()
+    with rasterio.open(path, "w", driver="GTiff", **size, **place, **layout) as dataset:
+        for row, pixels in strips(reader, left, top, width, height):
+            digest.update(pixels)
+            if reader.nodata:  # whatever a provider calls no data, it is 0 from here on
+                pixels[pixels == reader.nodata] = 0
+            dataset.write(pixels, 1, window=Window(0, row - top, width, len(pixels)))
+    item_size = np.dtype(reader.dtype).itemsize
+    return {"sha256": digest.hexdigest(), "bytes": width * height * item_size, "window": [left, top, width, height]}
 
 
 def _named(item: pystac.Item, band: str) -> dict[str, str]:
     """Name the source of a band without what may be a secret in its address."""
-    href = (item.assets.get(band) or item.assets[PRODUCT]).href
-    if "://" in href:
-        parts = urlsplit(href)
-        href = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return {"asset": band, "href": href}
+    return {"asset": band, "href": plain_address((item.assets.get(band) or item.assets[PRODUCT]).href)}
 
 
 def _item(item: pystac.Item, place: Place, mask: MaskOptions, inputs: list[dict[str, Any]], paths: dict[str, Path]) -> pystac.Item:
