@@ -45,9 +45,17 @@ with DAG(
         output="signed/{{ '%04d' % ti.map_index }}",
     ).expand(inputs=plan.output)
     ingest = EarthSignatureIngestOperator(task_id="ingest", batches=plan.output, known=known.output, trigger_rule="all_done")
-    mosaic = ProcessingStepOperator(task_id="mosaic", step="mosaic", inputs=ingest.output)
-    statistics = ProcessingStepOperator(task_id="zonal_statistics", step="zonal_statistics", inputs=mosaic.output, output="statistics")
-    quicklook = ProcessingStepOperator(task_id="quicklook", step="quicklook", inputs=mosaic.output, eodag_conn_id=None)
+    mosaic = ProcessingStepOperator(task_id="mosaic", step="mosaic", inputs=ingest.output, eodag_conn_id=None)
+    statistics = ProcessingStepOperator(
+        task_id="zonal_statistics", step="zonal_statistics", inputs=mosaic.output, output="statistics", eodag_conn_id=None
+    )
+    quicklook = ProcessingStepOperator(
+        task_id="quicklook",
+        step="quicklook",
+        inputs=mosaic.output,
+        parameters={"title": "{{ params.title or 'Land cover' }}"},
+        eodag_conn_id=None,
+    )
     publish = PublishOperator(task_id="publish", trigger_rule="none_failed")
 
     estimate >> search

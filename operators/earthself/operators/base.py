@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from earthself.operators import times
 from earthself.operators.errors import translated
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ class EarthSelfOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - what a task returns is its own business
         """Do the work; permanent errors fail the task at once, temporary ones are retried."""
+        begin = time.time()
         with translated(self.log):
-            return self.work(context)
+            made = self.work(context)
+            times.note(self.run_folder(context), self.task_id, map_index(context), begin, time.time())
+            return made
 
     @abstractmethod
     def work(self, context: Context) -> Any:  # noqa: ANN401
@@ -55,3 +60,9 @@ class EarthSelfOperator(BaseOperator):
 
         ti = context["ti"]
         return Workspace.from_env().run(ti.dag_id, ti.run_id)
+
+
+def map_index(context: Context) -> int:
+    """Give the index of a mapped task, -1 for any other."""
+    index = context["ti"].map_index
+    return -1 if index is None else int(index)

@@ -90,9 +90,9 @@ class Estimate:
     products: int
     """Products that match, copies included."""
     gigabytes: float
-    """Decimal gigabytes that reading the products whole would move; the most that can be moved."""
+    """Decimal gigabytes that the provider's sizes give for the area's share of the products (all of a product that comes as an archive)."""
     gigabytes_needed: float
-    """Decimal gigabytes of the windows that the area needs, read where the provider serves ranges."""
+    """Decimal gigabytes of the bands and windows that the step needs, as earlier runs read them."""
     cpu_minutes: float
     """Processor time of all steps."""
     minutes: float
@@ -114,7 +114,7 @@ class Estimate:
 
     def __str__(self) -> str:
         span = f"{self.minutes:.1f} min ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
-        moved = f"{self.gigabytes_needed:.2f} GB to read (whole products: {self.gigabytes:.2f} GB)"
+        moved = f"{_size(self.gigabytes_needed)} to read (at most {_size(self.gigabytes)})"
         return f"{self.products} products, {moved}, {self.cpu_minutes:.1f} CPU-min, about {span}; {self.basis}"
 
 
@@ -210,6 +210,10 @@ def _basis(steps: int, runs: int) -> str:
         "the range is that of 8 in 10 of them" if runs >= _ENOUGH else "too few for their spread, so the range is three times up and down"
     )
     return f"from {steps} earlier batches and {runs} earlier runs; {ends}"
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
 
 
 def _ratio(took: float, model: float) -> float:

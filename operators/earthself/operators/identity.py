@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from earthself.operators.errors import BadRequest, OperatorError
@@ -25,7 +25,7 @@ try:
 except EarthSelfError as error:
     sys.exit(f"{error}")
 masks = {mask: MaskOptions(mask).preprocessing for mask in ("scl", "csmask", "none")}
-print(json.dumps({"model": card.id, "legend": card.legend, "preprocessing": masks}))
+print(json.dumps({"model": card.id, "legend": card.legend, "preprocessing": masks, "card": dict(card.document)}))
 """
 
 
@@ -39,12 +39,18 @@ class Identity:
     """Such as `clc:1`."""
     preprocessing: Mapping[str, str]
     """Version by mask that was used: `scl`, `csmask`, `none`."""
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The model's card as JSON: classes, scores, limits."""
 
     def preprocessing_of(self, product: Mapping[str, Any], mask: str) -> str:
         """Give the version for a product when `mask` is asked for: `auto` takes the scene classification where there is one."""
         if mask == "auto":
             mask = "scl" if "SCL" in product.get("assets", {}) else "csmask"
         return self.preprocessing.get(mask, mask)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, fit for JSON."""
+        return asdict(self)
 
 
 class AskedIdentity:
@@ -70,4 +76,4 @@ class AskedIdentity:
             reason = (err.strip().splitlines() or ["no reason given"])[-1]
             raise BadRequest(f"model {self._model!r} cannot be used: {reason}")
         found = json.loads(out)
-        return Identity(found["model"], found["legend"], found["preprocessing"])
+        return Identity(found["model"], found["legend"], found["preprocessing"], found["card"])

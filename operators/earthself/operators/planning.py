@@ -45,7 +45,9 @@ class EstimateOperator(EarthSelfOperator):
         finally:
             identity = asked.answer()
         estimate.refuse_too_many(found, int(conf["max_products"]))
-        write_json(self.run_folder(context).request, conf)
+        run = self.run_folder(context)
+        write_json(run.request, conf)
+        write_json(run.work / "model.json", identity.to_dict())
         for warning in found.warnings:
             self.log.warning(warning)
         self.log.info(f"Estimate: {found}")

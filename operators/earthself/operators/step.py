@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
-from earthself.operators.base import EarthSelfOperator
+from earthself.operators.base import EarthSelfOperator, map_index
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
 
@@ -92,12 +92,12 @@ class ProcessingStepOperator(EarthSelfOperator):
         resources = StepResources.from_value(self.step_resources)
         self._check_runtime(resources)
         command = [*self._command(), *arguments(self.parameters)]
-        map_index = _map_index(context)
+        index = map_index(context)
         run = self.run_folder(context)
-        folder = catalogs.empty_folder(run.step(self.task_id, map_index))
+        folder = catalogs.empty_folder(run.step(self.task_id, index))
         staging = folder / "staging"
         source = self._stage_inputs(staging)
-        output = self._output(run, map_index)
+        output = self._output(run, index)
         try:
             outcome, document, tail = self._run(command, source, staging, folder, resources)
             _account(context, folder, self._name, outcome, document)
@@ -169,8 +169,8 @@ class ProcessingStepOperator(EarthSelfOperator):
         items = [item for path in paths for item in catalogs.item_paths(path)]
         return catalogs.link_catalog(staging / "input", self.task_id, items, area).path().parent
 
-    def _output(self, run: RunFolder, map_index: int) -> Path:
-        name = self.output_folder or (self.task_id if map_index < 0 else f"{self.task_id}/{map_index:04d}")
+    def _output(self, run: RunFolder, index: int) -> Path:
+        name = self.output_folder or (self.task_id if index < 0 else f"{self.task_id}/{index:04d}")
         folder = run.work / name
         if not Path(os.path.normpath(folder)).is_relative_to(run.work) or folder == run.work:
             raise BadRequest(f"output={str(name)!r} is no folder below the run's work folder")
@@ -261,11 +261,6 @@ class ProcessingStepOperator(EarthSelfOperator):
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "GDAL_NUM_THREADS", "RAYON_NUM_THREADS")
-
-
-def _map_index(context: Context) -> int:
-    index = context["ti"].map_index
-    return -1 if index is None else int(index)
 
 
 def _version(step: str | None) -> str:
