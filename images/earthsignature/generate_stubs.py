@@ -40,7 +40,7 @@ def _at_home(text: str, suffix: str) -> str:
     text = re.sub(r"^from (snapearth|earthself)\.", rf"from {_PACKAGE}.\1.", text, flags=re.MULTILINE)
     text = re.sub(r"^import geobuf_pb2", f"from {_PACKAGE} import geobuf_pb2", text, flags=re.MULTILINE)
     if suffix == ".pyi":
-        return "# ruff: noqa: A002, E501, F401, I001, ICN001, RUF023, UP007, UP045\n# fmt: off\n# mypy: ignore-errors\n" + text
+        return "# ruff: noqa: A002, E501, F401, I001, ICN001, RUF023, RUF100, UP007, UP045\n# fmt: off\n# mypy: ignore-errors\n" + text
     pool = f"from {_PACKAGE}.pool import POOL\n"
     text = text.replace("BuildTopDescriptorsAndMessages(DESCRIPTOR, '", f"BuildTopDescriptorsAndMessages(DESCRIPTOR, '{_PACKAGE}.")
     return text.replace("# @@protoc_insertion_point(imports)\n", pool).replace("_descriptor_pool.Default()", "POOL")

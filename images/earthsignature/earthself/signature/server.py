@@ -149,8 +149,8 @@ async def _receive(pool: ThreadPoolExecutor, begin: Callable[[], services.Creati
                 await _run(pool, creation.add, request)
             return await _run(pool, creation.finish)
         finally:
-            # Not awaited: the call may be cancelled already, and discarding waits for a thread that is still at work.
-            pool.submit(creation.discard)
+            # Also when the caller hung up: this waits for the thread that may still be at work.
+            await asyncio.shield(_run(pool, creation.discard))
 
 
 async def _run(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401

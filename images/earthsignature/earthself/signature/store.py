@@ -172,7 +172,7 @@ class Store:
             raise NotFound(f"product {stored.product.product_id} has no layer {layer!r}; it has {has}")
         path = self._products / stored.folder / rasters.file_name(layer)
         if not path.is_file():
-            raise StoreBroken(f"{path} of product {stored.product.product_id} is gone; restore it from a backup")
+            raise StoreBroken(f"products/{stored.folder}/{path.name} is gone from the store; restore it from a backup")
         return path
 
     def polygons(self, stored: Stored, sieve_ha: float) -> bytes:
@@ -251,8 +251,9 @@ def _compare(known: Stored, new: Stored, *, all_layers: bool) -> None:
     if all_layers:
         differs += [layer for layer in there if layer not in {x.name for x in new.layers}]
     if differs:
+        what = ", ".join(differs)
         raise AlreadyExists(
-            f"product {name} is stored already with other content ({', '.join(differs)} differ); use another id, or keep what is there"
+            f"product {name} is stored already with other content (different: {what}); use another id, or keep what is there"
         )
 
 

@@ -6,7 +6,7 @@ box for each part of a footprint, so that one over the antimeridian is not as wi
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table
 
 METADATA = MetaData()
 
@@ -25,7 +25,7 @@ PRODUCT = Table(
     Column("classes_sha256", String(64), nullable=True, comment="of the polygons, for a product that came as polygons"),
     Column("folder", String, nullable=False, unique=True, comment="of the rasters, below the store"),
     Column("stored_at", BigInteger, nullable=False, comment="microseconds since 1970 UTC"),
-    Index("product_newest", text("creation_date DESC"), "product_id"),
+    Index("product_newest", "creation_date", "product_id"),
 )
 
 LAYER = Table(

@@ -66,7 +66,7 @@ def polygonize(segmentation: Path, sieve_ha: float) -> list[ClassPolygon]:
         codes, transform, crs = dataset.read(1), dataset.transform, dataset.crs
     smallest = _pixels_of(sieve_ha, transform, crs, codes.shape)
     seen = codes != 0
-    whole = sieve(codes, smallest, mask=seen, connectivity=4) if smallest > 1 else codes
+    whole = sieve(codes, smallest, mask=seen, connectivity=4) if 1 < smallest < codes.size else codes
     found = [(shapely.geometry.shape(ring), int(code)) for ring, code in shapes(whole, mask=seen, connectivity=4)]
     large = [(polygon, code) for polygon, code in found if polygon.area >= smallest]
     kept = large or found
@@ -181,7 +181,7 @@ def _pixels_of(hectares: float, transform: Affine, crs: Any, shape: tuple[int, i
     to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
     sizes = []
     for column, row in ((0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1), (width // 2, height // 2)):
-        corners = [transform * (column + dx, row + dy) for dx, dy in ((0, 0), (0, 1), (1, 1), (1, 0))]
+        corners = [transform @ (column + dx, row + dy) for dx, dy in ((0, 0), (0, 1), (1, 1), (1, 0))]
         xs, ys = zip(*corners, strict=True)
         lons, lats = to_degrees.transform(xs, ys)
         sizes.append(abs(_EARTH.polygon_area_perimeter(lons, lats)[0]) / 10_000)

@@ -1,4 +1,4 @@
-# ruff: noqa: A002, E501, I001, RUF023, UP007, UP045
+# ruff: noqa: A002, E501, F401, I001, ICN001, RUF023, RUF100, UP007, UP045
 # fmt: off
 # mypy: ignore-errors
 from google.protobuf.internal import containers as _containers

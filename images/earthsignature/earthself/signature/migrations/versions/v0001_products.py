@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("folder", sa.String, nullable=False, unique=True),
         sa.Column("stored_at", sa.BigInteger, nullable=False),
     )
-    op.create_index("product_newest", "product", [sa.text("creation_date DESC"), "product_id"])
+    op.create_index("product_newest", "product", ["creation_date", "product_id"])
     op.create_table(
         "layer",
         sa.Column("product", sa.Integer, sa.ForeignKey("product.pk", ondelete="CASCADE"), primary_key=True),

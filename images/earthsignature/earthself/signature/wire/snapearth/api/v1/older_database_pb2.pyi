@@ -1,4 +1,4 @@
-# ruff: noqa: F401, I001
+# ruff: noqa: A002, E501, F401, I001, ICN001, RUF023, RUF100, UP007, UP045
 # fmt: off
 # mypy: ignore-errors
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as _database_pb2
