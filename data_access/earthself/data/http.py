@@ -148,6 +148,11 @@ class Http:
         self._clock = clock
         self._client: httpx.Client | None = None
 
+    @property
+    def least_progress(self) -> float:
+        """Bytes that all attempts at one request move at least, unless they count as stalled."""
+        return _SLOWEST * self.timeout * self.retries.attempts
+
     def close(self) -> None:
         """Give the connections back."""
         if self._client is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from earthself.data.errors import Damaged, ProductChanged, TryAgain
-from earthself.data.http import Access, Answer, CutShort, Http, RetryPolicy, Version, shown
+from earthself.data.http import Access, Answer, CutShort, Http, Version, shown
 
 # Multihash codes (https://github.com/multiformats/multicodec/blob/master/table.csv) as the STAC file extension writes them.
 _MULTIHASH = {"1220": "sha256", "1114": "sha1", "1340": "sha512", "1330": "sha384", "d50110": "md5", "1630": "sha3_384", "1620": "sha3_256"}
@@ -90,7 +90,7 @@ def download(http: Http, access: Access, url: str, path: Path, expected: Expecte
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _part_of(path) as part:
-        moved = _Transfer(partial(http.stream, access, url), http.retries, shown(url), part, expected or Expected()).run()
+        moved = _Transfer(partial(http.stream, access, url), http, shown(url), part, expected or Expected()).run()
         part.file.replace(path)
     return moved
 
@@ -152,18 +152,19 @@ class _Transfer:
     def __init__(
         self,
         stream: Callable[[dict[str, str]], AbstractContextManager[Answer]],
-        retries: RetryPolicy,
+        http: Http,
         name: str,
         part: _Part,
         expected: Expected,
     ) -> None:
-        self.stream, self.retries, self.name, self.part, self.expected = stream, retries, name, part, expected
+        self.stream, self.name, self.part, self.expected = stream, name, part, expected
+        self.retries, self.least = http.retries, http.least_progress
         self.moved = 0
         self.stated: Checksum | None = None
         self.ends: set[int] = set()
 
     def run(self) -> int:
-        # A server that cuts every answer still gets through as long as each attempt moves on.
+        # A server that cuts every answer still gets through as long as the attempts move on at a bearable speed.
         while True:
             before = self.part.length()
             self.ends.clear()
@@ -173,9 +174,9 @@ class _Transfer:
                 self.part.clear()
                 raise
             except TryAgain as error:
-                if self.part.length() > before:
+                if self.part.length() - before >= self.least:
                     continue
-                if isinstance(error, CutShort) and len(self.ends) == 1 and before:
+                if isinstance(error, CutShort) and self.ends == {before} and before:
                     raise Damaged(
                         f"{self.name} ends after {before} bytes every time, though it states more; choose another provider"
                     ) from error
@@ -194,6 +195,13 @@ class _Transfer:
             self.part.clear()
             have, known = 0, None
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator} if have and known and known.validator else {}
+        try:
+            self._receive(headers, have, known)
+        except CutShort:
+            self.ends.add(self.part.length())
+            raise
+
+    def _receive(self, headers: dict[str, str], have: int, known: Version | None) -> None:
         with self.stream(headers) as answer:
             if known is not None and known.differs(answer.version):
                 raise ProductChanged(f"{self.name} was replaced while it was downloaded; start the download again")
@@ -223,9 +231,6 @@ class _Transfer:
                 for piece in answer.body:
                     self.moved += len(piece)
                     file.write(piece)
-            except CutShort:
-                self.ends.add(file.tell())
-                raise
             finally:
                 file.flush()
                 os.fsync(file.fileno())

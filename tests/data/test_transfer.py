@@ -1,0 +1,252 @@
+"""Full downloads: whole and verified, or absent; resumed, not repeated; clear about whose fault it is."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from earthself.data.errors import CredentialsRefused, Damaged, NotThere, ProductChanged, TryAgain
+from earthself.data.http import Http, OpenAccess, RetryPolicy, shown
+from earthself.data.transfer import Checksum, Expected, download
+from provider import Answer, Change, Cut, Drip, File, Lie, Provider, Stall
+
+DATA = bytes(range(256)) * 2000
+ACCESS = OpenAccess("hostile")
+Fetch = Callable[..., int]
+
+
+@pytest.fixture
+def fetch(provider: Provider, slept: list[float], tmp_path: Path) -> Fetch:
+    """Download `/file` to `tmp_path/file.bin`."""
+    http = Http(0.3, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0))
+    return lambda expected=None, path="/file": download(http, ACCESS, provider.url + path, tmp_path / "file.bin", expected)
+
+
+def left(tmp_path: Path) -> list[str]:
+    return sorted(p.name for p in tmp_path.iterdir())
+
+
+def test_a_file_gets_its_name_when_it_is_whole(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA)
+    assert fetch(Expected(len(DATA), Checksum("sha256", hashlib.sha256(DATA).hexdigest()))) == len(DATA)
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    assert left(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("fault", [Cut(200_000), Stall(200_000)])
+def test_an_interrupted_download_goes_on_where_it_stopped(
+    provider: Provider, fetch: Fetch, tmp_path: Path, slept: list[float], fault: Cut | Stall
+) -> None:
+    provider.files["/file"] = File(DATA, faults=[fault, fault])
+    assert fetch() == len(DATA)
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    asked = [r.headers.get("Range") for r in provider.asked("/file")]
+    assert asked == [None, "bytes=200000-", "bytes=400000-"]
+    assert [r.headers.get("If-Range") for r in provider.asked("/file")][1:] == ['"first"', '"first"']
+    assert slept == [1.0, 2.0]
+
+
+def test_a_later_run_goes_on_where_an_earlier_one_gave_up(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000)], always=Answer(503))
+    with pytest.raises(TryAgain, match="503"):
+        fetch()
+    assert not (tmp_path / "file.bin").exists()
+    assert ".file.bin.part" in left(tmp_path)
+    provider.files["/file"].always = None
+    provider.requests.clear()
+    assert fetch() == len(DATA) - 100_000
+    assert [r.headers.get("Range") for r in provider.asked("/file")] == ["bytes=100000-"]
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    assert left(tmp_path) == ["file.bin"]
+
+
+def test_a_server_that_cuts_every_answer_gets_through_as_long_as_it_moves_on(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, always=Cut(60_000))
+    assert fetch() == len(DATA)
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+
+
+def test_a_server_without_ranges_starts_again(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, ranges=False, faults=[Cut(100_000)])
+    assert fetch() == len(DATA) + 100_000
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+
+
+def test_without_a_way_to_tell_states_apart_nothing_is_appended(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, etag=None, modified=None, faults=[Cut(100_000)])
+    fetch()
+    assert [r.headers.get("Range") for r in provider.asked("/file")] == [None, None]
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "change", [Change(DATA[::-1]), Change(DATA[::-1], etag=None, modified="Tue, 02 Jan 2024 00:00:00 GMT"), Change(DATA + b"x", etag=None)]
+)
+def test_a_file_that_is_replaced_meanwhile_is_not_glued_together(provider: Provider, fetch: Fetch, tmp_path: Path, change: Change) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000), change])
+    with pytest.raises(ProductChanged, match="was replaced while it was downloaded"):
+        fetch()
+    assert left(tmp_path) == []
+    fetch()
+    assert (tmp_path / "file.bin").read_bytes() == change.data
+
+
+def test_a_stalled_and_a_dripping_server_end_in_an_error_that_says_so(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, always=Stall(0))
+    with pytest.raises(TryAgain, match=r"hostile sent nothing for 0.3 s"):
+        fetch()
+    provider.files["/file"].always = Drip(0.02)
+    with pytest.raises(TryAgain, match="less than 1024 bytes a second"):
+        fetch()
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_server_that_states_more_than_it_has_is_found_out(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, ranges=False, always=Lie(1000))
+    with pytest.raises(Damaged, match=f"ends after {len(DATA)} bytes every time"):
+        fetch()
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_server_that_states_less_than_it_has_is_found_out_by_the_catalogue(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, always=Lie(-1000))
+    with pytest.raises(Damaged, match=f"{len(DATA) - 1000} bytes by its server and {len(DATA)} by the catalogue"):
+        fetch(Expected(size=len(DATA)))
+    with pytest.raises(Damaged, match="sha256"):
+        fetch(Expected(checksum=Checksum("sha256", hashlib.sha256(DATA).hexdigest())))
+    assert left(tmp_path) == []
+
+
+def test_wrong_bytes_are_removed_and_fetched_anew_next_time(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    good = Expected(checksum=Checksum("md5", hashlib.md5(DATA).hexdigest()))  # noqa: S324 - what catalogues use
+    provider.files["/file"] = File(DATA[::-1])
+    with pytest.raises(Damaged, match="the catalogue states"):
+        fetch(good)
+    assert left(tmp_path) == []
+    provider.files["/file"] = File(DATA)
+    fetch(good)
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Repr-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"},
+        {"Content-MD5": base64.b64encode(hashlib.md5(DATA).digest()).decode()},  # noqa: S324
+        {"x-goog-hash": f"crc32c=AAAAAA==,md5={base64.b64encode(hashlib.md5(DATA).digest()).decode()}"},  # noqa: S324
+        {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(DATA).digest()).decode()},
+    ],
+)
+def test_the_digest_that_the_server_states_is_held_against_the_bytes(provider: Provider, fetch: Fetch, header: dict[str, str]) -> None:
+    provider.files["/file"] = File(DATA, headers=header)
+    fetch()
+    provider.files["/file"] = File(DATA[:-1] + b"?", headers=header)
+    with pytest.raises(Damaged, match="its server states"):
+        fetch()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (401, CredentialsRefused, "hostile refuses access .* provider settings"),
+        (403, CredentialsRefused, "hostile refuses access"),
+        (404, NotThere, "hostile has no .* any more"),
+        (410, NotThere, "search again"),
+        (418, Exception, "answers 418"),
+    ],
+)
+def test_what_waiting_cannot_mend_is_said_at_once(provider: Provider, fetch: Fetch, status: int, error: type[Exception], said: str) -> None:
+    provider.files["/file"] = File(DATA, always=Answer(status))
+    with pytest.raises(error, match=said) as caught:
+        fetch()
+    assert not getattr(caught.value, "retry", True)
+    assert len(provider.asked("/file")) == 1
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_what_may_pass_is_tried_again_with_backoff(
+    provider: Provider, fetch: Fetch, slept: list[float], tmp_path: Path, status: int
+) -> None:
+    provider.files["/file"] = File(DATA, faults=[Answer(status), Answer(status)])
+    fetch()
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    assert slept == [1.0, 2.0]
+    provider.files["/file"].always = Answer(status)
+    with pytest.raises(TryAgain, match=f"answers {status}"):
+        fetch()
+
+
+def test_the_seconds_that_a_server_asks_for_are_waited(provider: Provider, fetch: Fetch, slept: list[float]) -> None:
+    dated = {"Date": "Mon, 01 Jan 2024 00:00:00 GMT", "Retry-After": "Mon, 01 Jan 2024 00:00:05 GMT"}
+    provider.files["/file"] = File(DATA, faults=[Answer(429, {"Retry-After": "7"})])
+    fetch()
+    assert slept == [7.0]
+    answer = Answer(503, dated)
+    provider.files["/file"] = File(DATA, faults=[answer])
+    provider.files["/other"] = File(DATA, always=Answer(429, {"Retry-After": "86400"}))
+    with pytest.raises(TryAgain, match="asks to wait 86400 s"):
+        fetch(path="/other")
+    assert slept == [7.0]  # a day is for the workflow to wait
+    assert len(provider.asked("/other")) == 1
+
+
+def test_redirects_are_followed_but_not_for_ever_and_not_to_files(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(b"", redirect="/there?token=secret")
+    provider.files["/there"] = File(DATA)
+    fetch()
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    provider.files["/there"].redirect = "/file"
+    with pytest.raises(Damaged, match="redirects"):
+        fetch()
+    provider.files["/file"].redirect = "file:///etc/passwd"
+    with pytest.raises(Damaged, match="not an http address"):
+        fetch()
+
+
+def test_two_workers_that_want_one_file_do_not_spoil_it(provider: Provider, slept: list[float], tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000)] * 3)
+    http = Http(0.3, RetryPolicy(3, sleep=slept.append))
+    workers = [threading.Thread(target=download, args=(http, ACCESS, provider.url + "/file", tmp_path / "file.bin")) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    assert [name for name in left(tmp_path) if name.endswith((".part", ".json"))] == []
+
+
+def test_nobody_there_is_an_error_that_may_pass(slept: list[float], tmp_path: Path) -> None:
+    http = Http(0.3, RetryPolicy(2, sleep=slept.append))
+    with pytest.raises(TryAgain, match="connection to hostile broke"):
+        download(http, ACCESS, "http://127.0.0.1:9/file", tmp_path / "x")
+    assert len(slept) == 1
+
+
+def test_addresses_are_shown_without_what_may_be_secret() -> None:
+    assert shown("https://user:pw@host/a/b.tif?sig=secret#x") == "https://host/a/b.tif"
+
+
+@pytest.mark.parametrize(
+    ("text", "algorithm"),
+    [
+        ("1220" + "ab" * 32, "sha256"),
+        ("d50110" + "ab" * 16, "md5"),
+        ("1114" + "ab" * 20, "sha1"),
+        ("1340" + "ab" * 64, "sha512"),
+        ("AB" * 16, "md5"),
+        ("ab" * 32, "sha256"),
+        ("ab" * 5, None),
+        ("not hex", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_checksums_of_catalogues_are_multihashes_or_bare_digests(text: str | None, algorithm: str | None) -> None:
+    made = Checksum.parse(text)
+    assert (made.algorithm if made else None) == algorithm
+    if made:
+        assert set(made.hexdigest) == {"a", "b"}
