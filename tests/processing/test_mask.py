@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 from scipy.ndimage import distance_transform_edt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from earthself.processing.masks import MaskOptions, csmask, open_mask
 from earthself.processing.masks.dilate import dilated
-from earthself.processing.raster import windows
+from earthself.processing.raster import Grid, windows
 from earthself.processing.scene import Scene
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.sign import sign
@@ -71,7 +72,7 @@ def test_auto_takes_the_scene_classification_where_there_is_one(products, tmp_pa
     found = signatures(tmp_path / "out")
     assert (found["A"].properties["earthself:mask"], found["A"].properties["earthself:preprocessing"]) == ("scl", "pre1:scl:60")
     assert (found["B"].properties["earthself:mask"], found["B"].properties["earthself:preprocessing"]) == ("csmask", "pre1:csmask:60")
-    assert found["B"].properties["earthself:mask_model"] == "1.0.0-6BL2A"
+    assert found["B"].properties["earthself:mask_model"] == "1.0.0-4BL2A"
     assert result["warnings"] == []
 
 
@@ -117,7 +118,7 @@ def blobs(height: int, width: int) -> dict[str, np.ndarray]:
 
 
 def test_csmask_gives_a_pixel_the_same_answer_in_every_window(products, tmp_path):
-    products.add("P", blobs(700, 1100))
+    products.add("P", blobs(900, 1100))
     run(fetch, products.folder, tmp_path / "whole", "--model", "brightest", "--mask", "csmask")
     products.set_area(pixels_area(600, 530, 20, 10))
     run(fetch, products.folder, tmp_path / "part", "--model", "brightest", "--mask", "csmask")
@@ -132,8 +133,17 @@ def test_csmask_gives_a_pixel_the_same_answer_in_every_window(products, tmp_path
     np.testing.assert_array_equal(pieces, flags)
     assert (flags & 2).any()
     assert not (flags & 2).all()
-    with Scene.of(signatures(tmp_path / "part")["P_W512-512-512-188"]) as scene:
-        np.testing.assert_array_equal(open_mask(options, scene, tmp_path).read(scene.grid.window), flags[512:700, 512:1024])
+    with Scene.of(signatures(tmp_path / "part")["P_W512-512-512-388"]) as scene:
+        np.testing.assert_array_equal(open_mask(options, scene, tmp_path).read(scene.grid.window), flags[512:900, 512:1024])
+
+
+def test_csmask_takes_six_bands_only_of_products_that_fill_a_tile():
+    def grid(width: int, height: int) -> Grid:
+        return Grid("EPSG:32633", Affine(10, 0, 0, 0, -10, 0), width, height)
+
+    assert csmask.bands_of(lambda band: True, grid(768, 768)) == SIX
+    assert csmask.bands_of(lambda band: True, grid(767, 2000)) == SIX[:4]
+    assert csmask.bands_of(lambda band: band != "B12", grid(2000, 2000)) == SIX[:4]
 
 
 def test_csmask_reads_only_the_tiles_that_a_window_touches(products, tmp_path):

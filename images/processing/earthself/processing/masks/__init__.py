@@ -98,7 +98,7 @@ def needed(options: MaskOptions, has: Callable[[str], bool], place: Place) -> Ne
     if options.method == "csmask":
         from earthself.processing.masks import csmask
 
-        return Needed(csmask.bands_of(has), csmask.window_for(place))
+        return Needed(csmask.bands_of(has, place.product), csmask.window_for(place))
     return Needed((), place.grown(0))
 
 

@@ -26,6 +26,7 @@ from earthself.processing.masks.dilate import dilated
 
 if TYPE_CHECKING:
     import pystac
+    from earthself.processing.raster import Grid
     from earthself.processing.scene import Place, Scene
     from numpy.typing import NDArray
     from rasterio.windows import Window
@@ -43,9 +44,14 @@ _SIX = (*_FOUR, "B11", "B12")
 _BAND_NAMES = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "swir16": "B11", "swir22": "B12"}
 
 
-def bands_of(has: Callable[[str], bool]) -> tuple[str, ...]:
-    """Bands that the better model which the product allows will read; `has` says which bands it has."""
-    return _SIX if all(has(band) for band in _SIX) else _FOUR
+def bands_of(has: Callable[[str], bool], product: Grid) -> tuple[str, ...]:
+    """Bands that will be read of a product, of which `has` says what it has: four or six, for the model of that name.
+
+    The model with six bands finds more clouds, but sees shadows everywhere in products that do not fill one of its tiles
+    (docs/decisions/sign-csmask-tiles.md).
+    """
+    fills_a_tile = min(product.width, product.height) >= TILE * CELL
+    return _SIX if fills_a_tile and all(has(band) for band in _SIX) else _FOUR
 
 
 def window_for(place: Place) -> tuple[int, int, int, int]:
@@ -117,7 +123,7 @@ class CsMask:
     """Flag bits from the network; all tiles of the scene are classified when it is made, into a file in `scratch`."""
 
     def __init__(self, scene: Scene, options: MaskOptions, scratch: Path, threads: int = 1) -> None:
-        network = load(bands_of(scene.has), _level(scene.item), threads)
+        network = load(bands_of(scene.has, scene.place.product), _level(scene.item), threads)
         place = scene.place
         self._place, self._radius = place, options.dilate / (CELL * place.product.resolution)
         columns, rows = _tiles(place.column, place.width), _tiles(place.row, place.height)

@@ -71,7 +71,7 @@ def _look(scene: Scene, mask: Mask, model: Model, window: Window) -> tuple[NDArr
     margin = model.card.context
     numbers = np.stack([scene.read(band, window, margin) for band in model.card.bands])
     reflectance = scene.reflectance(numbers)
-    missing = np.asarray(np.isnan(reflectance).any(axis=0))
+    missing = numbers.min(axis=0) == 0
     rows, columns = int(window.height), int(window.width)
     flags = mask.read(window)
     flags[missing[margin : margin + rows, margin : margin + columns]] |= NODATA
