@@ -76,6 +76,8 @@ class Catalogue:
             result = self._ask(provider, lambda: self._search(provider, request, page))
         seen: set[str] = set()
         matched = result.number_matched
+        if not len(result):
+            yield [], matched
         while result is not None and len(result):
             fresh = [item for item in map(_item, result) if item["id"] not in seen]
             if not fresh:
@@ -317,7 +319,7 @@ def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataErr
 
     response = _response(error)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    text = catalogue.scrub(str(error)) or type(error).__name__
+    text = catalogue.scrub(str(error.args[-1]) if error.args else "") or type(error).__name__
     if isinstance(error, (theirs.AuthenticationError, theirs.MisconfiguredError)) or status in (401, 403):
         if status in (429, 500, 502, 503, 504):
             return _busy(f"the login server of {provider} is busy or broken ({status}); try again later", response)
@@ -326,7 +328,7 @@ def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataErr
         )
     if isinstance(error, theirs.QuotaExceededError) or status == 429:
         return _busy(f"{provider} has had enough requests for now (429); try again later", response)
-    if isinstance(error, (theirs.TimeOutError, requests.Timeout)):
+    if isinstance(error, (theirs.TimeOutError, requests.Timeout)) or "timed out" in text:
         return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
     if status is not None and (status >= 500 or status == 408):
         return _busy(f"{provider} is busy or broken ({status}); try again later", response)
