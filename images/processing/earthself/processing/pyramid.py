@@ -166,7 +166,7 @@ class Pyramid:
 
 
 def halved(data: NDArray[Any], nodata: float | None, *, categorical: bool) -> NDArray[Any]:
-    """Halve (bands, rows, columns): the upper left of four pixels, or their mean without nodata, halves rounded away from 0 for whole numbers."""
+    """Halve (bands, rows, columns): the upper left of four pixels, or their mean without nodata (halves away from 0)."""
     if categorical:
         return data[:, ::2, ::2]
     rows, columns = data.shape[1] % 2, data.shape[2] % 2

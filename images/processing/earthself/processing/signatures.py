@@ -134,7 +134,7 @@ def _signature(item: pystac.Item, grid: Grid, legend_id: str) -> Signature:
     baseline = str(item.properties.get("earthself:baseline") or "")
     rank = (
         source.crs != grid.crs,
-        -_number(baseline),
+        -baseline_number(baseline),
         observation,
         item.id,
         str(item.assets["segmentation"].extra_fields.get("file:checksum", "")),
@@ -188,7 +188,7 @@ def _text(item: pystac.Item, name: str) -> str:
     return str(value)
 
 
-def _number(baseline: str) -> int:
+def baseline_number(baseline: str) -> int:
     """Baselines in their order of time; N9999 was processed outside the ground segment and yields to all others."""
     digits = re.sub(r"\D", "", baseline)
     return int(digits) % 9999 if digits else 0
