@@ -69,12 +69,16 @@ _PRELUDE = """
 import json, os, sys, time
 from pathlib import Path
 IN, OUT, RESULT = (Path(os.environ["EARTHSELF_STEP_" + name]) for name in ("INPUT", "OUTPUT", "RESULT"))
+def inputs():
+    links = json.loads((IN / "catalog.json").read_text())["links"]
+    return [Path(link["href"]).stem for link in links if link["rel"] == "item"]
 def leave(*ids, **result):
     for name in ids:
         (OUT / name).mkdir()
         (OUT / name / f"{name}.json").write_text(json.dumps({"type": "Feature", "id": name, "assets": {}, "properties": {}}))
     links = [{"rel": "item", "href": f"./{name}/{name}.json"} for name in ids]
-    (OUT / "catalog.json").write_text(json.dumps({"type": "Catalog", "id": "out", "stac_version": "1.1.0", "description": "", "links": links}))
+    catalog = {"type": "Catalog", "id": "out", "stac_version": "1.1.0", "description": "", "links": links}
+    (OUT / "catalog.json").write_text(json.dumps(catalog))
     RESULT.write_text(json.dumps({"status": "done", "outputs": len(ids), "message": "", "metrics": {}, "warnings": [], **result}))
 """
 

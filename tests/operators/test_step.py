@@ -28,9 +28,7 @@ def lines(logs) -> list[str]:
 
 
 def test_a_step_in_any_language_reads_its_input_and_leaves_a_catalogue(context, program, products, workspace, read):
-    command = program(
-        "leave(*[link['href'].split('/')[1] + 'x' for link in json.loads((IN / 'catalog.json').read_text())['links'] if link['rel'] == 'item'])"
-    )
+    command = program("leave(*[name + 'x' for name in inputs()])")
     reference = run(context, command, products, output="mine")
     assert reference["count"] == 2
     assert reference["href"] == str(workspace / "runs/a_dag/manual__1/work/mine/catalog.json")
@@ -157,9 +155,7 @@ def test_nothing_to_do_is_an_empty_catalogue(context, program):
 def test_several_inputs_are_read_as_one_catalogue(context, program, workspace, products):
     first = run(context, program("leave('a')"), output="a")
     second = run(context, program("leave('b')"), output="b")
-    command = program(
-        "leave(*[Path(link['href']).stem + '2' for link in json.loads((IN / 'catalog.json').read_text())['links'] if link['rel'] == 'item'])"
-    )
+    command = program("leave(*[name + '2' for name in inputs()])")
     assert run(context, command, [first, None, second, products], output="c")["count"] == 4
     assert (workspace / "runs/a_dag/manual__1/work/c/area.geojson").is_file()
 
@@ -204,7 +200,8 @@ def test_what_only_a_cluster_enforces_is_said_once(context, program):
 def test_a_step_that_outgrows_its_memory_is_killed_with_all_its_children(context, program):
     command = program("""
 import subprocess
-child = subprocess.Popen([sys.executable, "-c", "x = bytearray(300 * 2**20); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(60)"])
+code = "x = bytearray(300 * 2**20); x[::4096] = b'1' * len(x[::4096]); import time; time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", code])
 print("child", child.pid, flush=True)
 child.wait()""")
     started = time.monotonic()

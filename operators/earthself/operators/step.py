@@ -22,6 +22,7 @@ from earthself.operators.resources import StepResources, spell
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
     from earthself.data.reference import Reference
     from earthself.data.workspace import RunFolder
     from earthself.operators._process import Outcome, StepProcess
@@ -62,6 +63,7 @@ class ProcessingStepOperator(EarthSelfOperator):
         image: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         resources: StepResources | dict[str, Any] | None = None,
+        step_resources: dict[str, Any] | None = None,
         runtime: str | None = None,
         output: str | None = None,
         cloud: str | None = None,
@@ -75,7 +77,7 @@ class ProcessingStepOperator(EarthSelfOperator):
         self.command = command
         self.image = image
         self.parameters = parameters or {}
-        self.step_resources = resources
+        self.step_resources = resources if resources is not None else step_resources
         self.runtime = runtime
         self.output_folder = output
         self.cloud = cloud
@@ -83,6 +85,13 @@ class ProcessingStepOperator(EarthSelfOperator):
         self.env = env or {}
         self._process: StepProcess | None = None
         self._stopped = False
+
+    @classmethod
+    def partial(cls, *, resources: StepResources | dict[str, Any] | None = None, **kwargs: Any) -> OperatorPartial:  # noqa: ANN401
+        """Prepare the operator for `expand`; Airflow takes `resources` of a mapped task for its own, so they travel under another name."""
+        if resources is not None:
+            kwargs["step_resources"] = asdict(StepResources.from_value(resources))
+        return super().partial(**kwargs)
 
     def work(self, context: Context) -> dict[str, Any]:
         """Run the step in a process of its own; returns the reference dict of its output catalogue."""
