@@ -56,7 +56,7 @@ def test_a_run_shows_its_areas_and_where_its_files_are(url, server) -> None:
     assert done.returncode == 0, done.stderr
     assert "Agricultural areas" in done.stdout
     assert "60.0" in done.stdout
-    assert str(server.folder / "result.json") in done.stdout
+    assert f"files in {server.folder}/" in done.stdout
     assert "search" in done.stderr, "progress goes to standard error"
 
 

@@ -16,6 +16,19 @@ from rich.text import Text
 _MARKS = {"success": ("done", "green"), "failed": ("failed", "red"), "skipped": ("skipped", "dim"), "running": ("running", "cyan")}
 
 
+_FILES = {
+    "report.html": "all of it on one page, for the browser",
+    "quicklook.png": "the picture",
+    "land_cover.tif": "the map: a COG with code, confidence, observations",
+    "statistics.csv": "hectares per class",
+    "statistics.parquet": "the same, typed",
+    "item.json": "the map's STAC item",
+    "manifest.json": "what it was made from and with",
+    "result.json": "how it went, for programs",
+}
+"""Files of a result in the order in which a person wants them."""
+
+
 class Follower:
     """Shows the progress of a run's tasks on standard error: a live table on a terminal, else one line per task that ends."""
 
@@ -84,17 +97,27 @@ def show_result(run: Run, result: dict[str, Any], areas: list[ClassArea], places
     for loss in failed:
         console.print(Text(f"failed: {loss.get('id')}: {loss.get('error')}", "red"))
     for warning in result.get("warnings") or []:
-        console.print(Text(f"warning: {warning}", "yellow"))
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
     for sentence in advice:
-        console.print(Text(sentence, "bold"))
-    for name, place in places.items():
-        console.print(f"  {name:<20}{place}", markup=False, soft_wrap=True)
-    console.print(f"  {'in the browser':<20}{run.url}", markup=False, soft_wrap=True)
+        console.print(Text(sentence, "bold"), soft_wrap=True)
+    _show_files(console, places)
+    console.print(f"the run in the browser: {run.url}", markup=False, soft_wrap=True)
     if took := result.get("took"):
         spent = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in sorted(took.items(), key=lambda part: -part[1]))
-        console.print(f"time: {spent}", markup=False)
+        console.print(f"time: {spent}", markup=False, soft_wrap=True)
     if (read := result.get("bytes_read")) is not None:
         console.print(f"read: {read / 1e6:.1f} MB", markup=False)
+
+
+def _show_files(console: Console, places: dict[str, str]) -> None:
+    """Print where the files of a result are, the ones for people first; a folder's path only once."""
+    order = list(_FILES)
+    names = sorted(places, key=lambda name: order.index(name) if name in order else len(order))
+    folders = {place.rpartition("/")[0] for place in places.values()}
+    console.print(f"\nfiles in {next(iter(folders))}/" if len(folders) == 1 else "\nfiles", markup=False, soft_wrap=True)
+    for name in names:
+        shown = name if len(folders) == 1 else places[name]
+        console.print(f"  {shown:<20}{_FILES.get(name, '')}", markup=False, soft_wrap=True)
 
 
 def _task_table(tasks: list[Progress]) -> Table:
