@@ -97,14 +97,14 @@ class Sources:
         if local := _local(href):
             return open_local(str(local), what, nodata)
         _check_online(item)
-        access, url = self._access(item, href)
-        if urlsplit(url).scheme in ("http", "https"):
-            reader = open_remote(self._http, access, url, what, nodata)
-            if reader is not None:
-                return _with_size(reader, Expected.of(asset).size, what)
         path = self._folder() / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
-        moved = self._fetch(access, url, path, asset)
-        return open_local(str(path), what, nodata, moved)
+        if path.is_file():
+            return open_local(str(path), what, nodata)
+        access, url = self._access(item, href)
+        reader = open_remote(self._http, access, url, what, nodata)
+        if reader is not None:
+            return _with_size(reader, Expected.of(asset).size, what)
+        return open_local(str(path), what, nodata, self._fetch(access, url, path, asset))
 
     def download(self, item: Mapping[str, Any], folder: Path, bands: Sequence[str] | None = None) -> dict[str, Path]:
         """Bring bands (default: all) to `<folder>/<item id>/<band>.<tif|jp2>`, whole and verified, and give their paths.
