@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 _TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated", "processing:datetime")
-_NAMES = ("title", "description", "processing:software", "earthself:run")
+_NAMES = ("title", "description", "processing:software", "earthself:run", "earthself:signatures")
 _NOT_COMPARED = (*_TIMES, *_NAMES)
-"""Fields of documents that say when, for whom and by which version something was made, not what it is."""
+"""Fields of documents that say when, for whom and by which version something was made, not what it is.
+
+A reused signature may cover more than a new one, and is called after what it covers: the products are compared instead.
+"""
+_WARNINGS = "earthself:warnings"
 _CLOSE = 1e-9
 
 
@@ -109,7 +113,10 @@ def documents(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iter
     for key in ("id", "geometry", "bbox"):
         yield from _values(old.get(key), new.get(key), f"{name} {key}")
     for key, value in new["properties"].items():
-        if key not in _NOT_COMPARED:
+        if key == _WARNINGS:
+            said = old["properties"].get(key) or []
+            yield from (Difference(f"{name} {key}", f"did not say: {each}") for each in value if each not in said)
+        elif key not in _NOT_COMPARED:
             yield from _values(old["properties"].get(key), value, f"{name} {key}")
 
 

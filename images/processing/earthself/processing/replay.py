@@ -178,18 +178,16 @@ def _run(document: Mapping[str, Any], products: Mapping[str, dict[str, Any]], wo
         links.append({"rel": "item", "href": f"./{number:05d}.json"})
     write_json(found / "catalog.json", {"type": "Catalog", "stac_version": "1.1.0", "id": "found", "description": "-", "links": links})
     _write_area(parameters.get("area"), found)
-    own = parameters.get("steps") or {}
-    sign = {"model": parameters.get("model") or "baseline", "mask": parameters.get("mask") or "auto"}
-    _step("sign", found, workspace / "signatures", sign | own.get("sign", {}))
+    _step("sign", found, workspace / "signatures", {"model": parameters.get("model"), "mask": parameters.get("mask")})
     if failures := read_json(workspace / "signatures" / "failures.json"):
         raise _StepEnded(f"{len(failures)} products could not be signed again, the first, {failures[0]['id']}: {failures[0]['error']}")
-    for step, source, output in (
-        ("mosaic", "signatures", "mosaic"),
-        ("zonal_statistics", "mosaic", "statistics"),
-        ("quicklook", "mosaic", "quicklook"),
+    for step, source, output, given in (
+        ("mosaic", "signatures", "mosaic", {}),
+        ("zonal_statistics", "mosaic", "statistics", {}),
+        ("quicklook", "mosaic", "quicklook", {"title": parameters.get("title")}),
     ):
         _write_area(parameters.get("area"), workspace / source)
-        _step(step, workspace / source, workspace / output, own.get(step, {}))
+        _step(step, workspace / source, workspace / output, given)
     return workspace
 
 
@@ -203,7 +201,7 @@ def _write_area(value: Any, folder: Path) -> None:  # noqa: ANN401 (as in a requ
 def _step(name: str, source: Path, output: Path, parameters: Mapping[str, Any]) -> None:
     words = [sys.executable, "-m", "earthself.processing", name, "--input", str(source), "--output", str(output), "--json"]
     for key, value in parameters.items():
-        if value is not None:
+        if value:
             words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
     _say(f"running {name}")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("EARTHSELF_STEP_")}
@@ -246,11 +244,11 @@ def _described(old: Mapping[str, Any], new: dict[str, Any]) -> Iterator[Differen
 
 def _identity(document: Mapping[str, Any], made: Path) -> Iterator[Difference]:
     """Say whether model and preprocessing are those of the run."""
-    model = (document.get("model") or {}).get("id")
+    models = str((document.get("model") or {}).get("id") or "").split(", ")
     for path in sorted((made / "signatures").glob("*/*.json")):
         properties = read_json(path)["properties"]
-        if model and properties["earthself:model"] != model:
-            yield Difference("model", f"was {model}, is {properties['earthself:model']}")
+        if properties["earthself:model"] not in models:
+            yield Difference("model", f"was {', '.join(models)}, is {properties['earthself:model']}")
             return
         if document.get("legend") and properties["earthself:legend"] != document["legend"]:
             yield Difference("legend", f"was {document['legend']}, is {properties['earthself:legend']}")
