@@ -73,6 +73,8 @@ class Server:
             "taskInstances": lambda: {"task_instances": self._instances(), "total_entries": 3},
             "dagRuns": lambda: run if method == "POST" else {"dag_runs": [run]},
         }
+        if path.endswith("/estimate/xcomEntries/return_value"):
+            return httpx.Response(200, json={"value": {"products": 2, **ESTIMATE}})
         if name == "return_value" and self.states == ["success"]:
             return httpx.Response(200, json={"value": {"href": str(self.folder / "result.json")}})
         return httpx.Response(200, json=answers[name]()) if name in answers else httpx.Response(404, json={"detail": "Not Found"})
@@ -88,7 +90,15 @@ class Server:
         ]
 
 
-ESTIMATE = {"gigabytes": 1.5, "cpu_minutes": 3, "minutes": 2, "minutes_low": 1, "minutes_high": 4, "basis": "history", "provider": "sample"}
+ESTIMATE = {
+    "gigabytes": 1.5,
+    "cpu_minutes": 3,
+    "minutes": 2,
+    "minutes_low": 1,
+    "minutes_high": 4,
+    "basis": "history",
+    "provider": "earth_search",
+}
 
 
 def statistics() -> str:

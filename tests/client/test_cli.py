@@ -58,6 +58,7 @@ def test_a_run_shows_its_areas_and_where_its_files_are(url, server) -> None:
     assert "60.0" in done.stdout
     assert f"files in {server.folder}/" in done.stdout
     assert "search" in done.stderr, "progress goes to standard error"
+    assert "estimate: 2 products from earth_search" in done.stderr
 
 
 def test_json_is_one_document_on_standard_output(url, server) -> None:

@@ -14,6 +14,8 @@ from earthself.client.rest import Rest
 from earthself.client.run import Progress, Run
 from rasterio.transform import from_origin
 
+from tests.client.conftest import ESTIMATE
+
 LINZ = {"area": [14.2, 48.2, 14.4, 48.3], "start": "2017-06-13", "end": "2017-06-14"}
 
 
@@ -110,6 +112,12 @@ def test_no_clear_scene_is_told_from_no_scene(rest, server) -> None:
     assert json.loads(server.asked[-1].content)["max_cloud_cover"] == 100
     empty(server, 0)
     assert the_run(rest).advice() == ["no scene was found from 2017-06-13 to 2017-06-14; take a longer period, or another provider"]
+
+
+def test_who_asked_the_sample_only_is_told_so(rest, server, monkeypatch) -> None:
+    empty(server, 0)
+    monkeypatch.setitem(ESTIMATE, "provider", "sample")
+    assert "--provider earth_search" in the_run(rest).advice()[1]
 
 
 def test_an_area_in_the_sea_and_swapped_coordinates_are_guessed_from_an_empty_result(rest, server) -> None:

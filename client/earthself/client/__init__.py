@@ -12,7 +12,7 @@ It speaks REST only, so it needs none of the packages that the server needs.
 
 from __future__ import annotations
 
-from earthself.client.client import Client, Estimate, connect
+from earthself.client.client import Client, connect
 from earthself.client.errors import (
     BadInput,
     ClientError,
@@ -24,6 +24,7 @@ from earthself.client.errors import (
     ServerNotThere,
     TryAgain,
 )
+from earthself.client.estimate import Estimate
 from earthself.client.results import ClassArea
 from earthself.client.run import Progress, Run
 

@@ -8,6 +8,9 @@ from earthself.client import land, requests
 from earthself.client.errors import ClientError
 from earthself.client.rest import Rest
 
+_SAMPLE = "sample"
+"""Name of the provider that the local stack brings along."""
+
 
 def advice(rest: Rest, conf: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """Return sentences for a person about a run with this conf and result; none for a complete one."""
@@ -28,7 +31,7 @@ def _empty(rest: Rest, conf: dict[str, Any]) -> list[str]:
     """Find out why nothing was found: clouds, the sea, swapped coordinates, or no scenes at all."""
     period = f"from {conf.get('start')} to {conf.get('end')}"
     cover = conf.get("max_cloud_cover", 60)
-    cloudy = _products_with_any_cloud(rest, conf)
+    cloudy, provider = _with_any_cloud(rest, conf)
     if cloudy:
         sentence = (
             f"no scene {period} has at most {cover:g} % clouds, but {cloudy} cloudier ones exist; "
@@ -36,6 +39,11 @@ def _empty(rest: Rest, conf: dict[str, Any]) -> list[str]:
         )
         return [sentence]
     said = [f"no scene was found {period}; take a longer period, or another provider"]
+    if provider == _SAMPLE:
+        said.append(
+            "only the sample was asked, which has 13 June 2017 and a few places near 12.9 E, 48.0 N; "
+            "name a live provider, such as --provider earth_search (no credentials needed)"
+        )
     area = conf.get("area")
     if area:
         longitude, latitude = requests.centre(area)
@@ -50,9 +58,10 @@ def _empty(rest: Rest, conf: dict[str, Any]) -> list[str]:
     return said
 
 
-def _products_with_any_cloud(rest: Rest, conf: dict[str, Any]) -> int:
+def _with_any_cloud(rest: Rest, conf: dict[str, Any]) -> tuple[int, str]:
+    """Return how many products there are whatever their clouds, and which provider says so."""
     try:
         answer = rest.post("/earthself/api/v1/estimate", {**conf, "max_cloud_cover": 100})
-        return int(answer.get("products", 0))
+        return int(answer.get("products", 0)), str(answer.get("provider", ""))
     except (ClientError, TypeError, ValueError):
-        return 0  # advice is no reason to fail
+        return 0, ""  # advice is no reason to fail

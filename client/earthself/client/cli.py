@@ -190,7 +190,7 @@ def _add(point: EntryPoint) -> None:
 
 
 def _finish(started: Run, *, as_json: bool) -> None:
-    with Follower() as follower:
+    with Follower(started) as follower:
         started.wait(progress=follower)
     _show(started, as_json=as_json)
 

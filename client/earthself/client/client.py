@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from urllib.parse import quote
 
 from earthself.client import logins, requests
 from earthself.client.errors import BadInput, NotThere
+from earthself.client.estimate import Estimate
 from earthself.client.rest import Rest
 from earthself.client.run import Run
 
 LAND_COVER_MAP = "land_cover_map"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a request will probably take."""
-
-    products: int
-    """Products that match, copies included."""
-    gigabytes: float
-    """Decimal gigabytes that would move if the products were read whole."""
-    cpu_minutes: float
-    """Processor time of all steps."""
-    minutes: float
-    """Wall-clock time from trigger to result."""
-    minutes_low: float
-    """Lower end of the range that most runs fall into."""
-    minutes_high: float
-    """Upper end of the same."""
-    basis: str
-    """What the figures rest on."""
-    provider: str
-    """Provider that answered."""
-    warnings: tuple[str, ...] = ()
-    """What else a person should know."""
-
-    @classmethod
-    def from_dict(cls, answer: Mapping[str, Any]) -> Estimate:
-        """Read the server's answer; what a newer server adds is left out."""
-        known = {name: answer[name] for name in cls.__dataclass_fields__ if name in answer}
-        return cls(**{**known, "warnings": tuple(answer.get("warnings") or ())})
 
 
 class Client:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from earthself.client.advice import advice
 from earthself.client.errors import ClientError, NotThere, RunFailed, TryAgain
+from earthself.client.estimate import Estimate
 from earthself.client.rest import Rest
 from earthself.client.results import ClassArea, ResultFolder
 
@@ -100,6 +101,11 @@ class Run:
         starts = {name: min((str(i["start_date"]) for i in group if i["start_date"]), default="~") for name, group in grouped.items()}
         return sorted(found, key=lambda task: (starts[task.task], order.get(task.task, len(order))))
 
+    def estimate(self) -> Estimate | None:
+        """Return what the run's first task said that it will cost, or None while it has not."""
+        found = self._returned("estimate")
+        return Estimate.from_dict(found) if found and "products" in found else None
+
     def reason(self) -> str:
         """Return what the first failed task logged as the reason, or an empty text where nothing failed."""
         failed = [instance for instance in self._instances() if instance["state"] == "failed"]
@@ -147,16 +153,19 @@ class Run:
 
     def _results(self) -> ResultFolder:
         if self._kept is None:
-            address = f"{self._address}/taskInstances/{_PUBLISH}/xcomEntries/return_value"
-            try:
-                value = self._rest.get(address)["value"]
-                href = str(value["href"])
-            except (NotThere, KeyError, TypeError) as error:
-                raise NotThere(
-                    f"the run {self.run_id} has published nothing (it is {self.status}); wait for it, or see why it failed"
-                ) from error
+            href = (self._returned(_PUBLISH) or {}).get("href")
+            if not href:
+                raise NotThere(f"the run {self.run_id} has published nothing (it is {self.status}); wait for it, or see why it failed")
             self._kept = ResultFolder(self._rest, self.dag_id, self.run_id, str(PurePath(href).parent))
         return self._kept
+
+    def _returned(self, task: str) -> dict[str, Any] | None:
+        """Return what a task handed on, where it is an object and there already."""
+        try:
+            value = self._rest.get(f"{self._address}/taskInstances/{task}/xcomEntries/return_value").get("value")
+        except NotThere:
+            return None
+        return value if isinstance(value, dict) else None
 
     def _instances(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from earthself.client.client import Estimate
+from earthself.client.estimate import Estimate
 from earthself.client.results import ClassArea
 from earthself.client.run import Progress, Run
 from rich.console import Console
@@ -32,7 +32,10 @@ _FILES = {
 class Follower:
     """Shows the progress of a run's tasks on standard error: a live table on a terminal, else one line per task that ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run) -> None:
+        """Follow this run."""
+        self._run = run
+        self._estimated = False
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
         self._told: set[str] = set()
@@ -48,6 +51,9 @@ class Follower:
 
     def __call__(self, tasks: list[Progress]) -> None:
         """Take the tasks as `Run.wait` hands them over."""
+        if not self._estimated and (estimate := self._run.estimate()):
+            self._estimated = True
+            self._console.print(f"estimate: {estimate}", markup=False, soft_wrap=True)
         if self._live:
             self._live.update(_task_table(tasks))
             return
@@ -70,13 +76,8 @@ def show_tasks(run: Run, state: str, tasks: list[Progress], reason: str) -> None
 def show_estimate(estimate: Estimate) -> None:
     """Print what a run would cost."""
     console = Console(highlight=False)
-    console.print(
-        f"{estimate.products} products from {estimate.provider}, at most {estimate.gigabytes:.2f} GB, "
-        f"{estimate.cpu_minutes:.1f} CPU minutes, about {estimate.minutes:.1f} minutes "
-        f"({estimate.minutes_low:.1f} to {estimate.minutes_high:.1f})",
-        markup=False,
-    )
-    console.print(estimate.basis, markup=False)
+    console.print(str(estimate), markup=False, soft_wrap=True)
+    console.print(estimate.basis, markup=False, soft_wrap=True)
     for warning in estimate.warnings:
         console.print(Text(f"warning: {warning}", "yellow"))
 

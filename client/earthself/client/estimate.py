@@ -1,0 +1,43 @@
+"""What a request will probably cost, as the server says it before anything is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a request will probably take."""
+
+    products: int
+    """Products that match, copies included."""
+    gigabytes: float
+    """Decimal gigabytes that would move if the products were read whole."""
+    cpu_minutes: float
+    """Processor time of all steps."""
+    minutes: float
+    """Wall-clock time from trigger to result."""
+    minutes_low: float
+    """Lower end of the range that most runs fall into."""
+    minutes_high: float
+    """Upper end of the same."""
+    basis: str
+    """What the figures rest on."""
+    provider: str
+    """Provider that answered."""
+    warnings: tuple[str, ...] = ()
+    """What else a person should know."""
+
+    @classmethod
+    def from_dict(cls, answer: Mapping[str, Any]) -> Estimate:
+        """Read the server's answer; what a newer server adds is left out."""
+        known = {name: answer[name] for name in cls.__dataclass_fields__ if name in answer}
+        return cls(**{**known, "warnings": tuple(answer.get("warnings") or ())})
+
+    def __str__(self) -> str:
+        return (
+            f"{self.products} products from {self.provider}, at most {self.gigabytes:.2f} GB, {self.cpu_minutes:.1f} CPU minutes, "
+            f"about {self.minutes:.1f} minutes ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
+        )
