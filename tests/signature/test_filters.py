@@ -13,7 +13,7 @@ from earthself.signature import filters, product
 from earthself.signature.catalog import Catalog, IdTaken, Stored
 from earthself.signature.errors import BadSignature
 from earthself.signature.rasters import Grid, Layer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate
 from shapely.geometry import Point, box, mapping
@@ -60,18 +60,24 @@ quadrangles = st.builds(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(quadrangles, min_size=1, max_size=8), st.lists(quadrangles, min_size=1, max_size=3))
-def test_area_finds_exactly_the_footprints_that_it_meets(tmp_path, footprints, area):
-    catalog = Catalog(f"sqlite:///{tmp_path / f'{next(NUMBER)}.sqlite'}")
-    catalog.migrate()
-    for number, shape in enumerate(footprints):
-        catalog.insert(stored(f"P{number}", shape))
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One catalogue for the many examples of a property; they tell their products apart by id."""
+    made = Catalog(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'db.sqlite'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@settings(max_examples=25)
+@given(st.lists(quadrangles, min_size=1, max_size=6), st.lists(quadrangles, min_size=1, max_size=3))
+def test_area_finds_exactly_the_footprints_that_it_meets(shared, footprints, area):
+    shapes = {f"area-{next(NUMBER)}": shape for shape in footprints}
+    for name, footprint in shapes.items():
+        shared.insert(stored(name, footprint))
     whole = shapely.union_all(area)
-    wkt = shapely.GeometryCollection(area).wkt
-    met = {f"P{n}" for n, shape in enumerate(footprints) if Area.from_conf(mapping(shape)).geometry.intersects(whole)}
-    assert set(found(catalog, wkt=wkt)) == met
-    catalog.close()
+    met = {name for name, footprint in shapes.items() if Area.from_conf(mapping(footprint)).geometry.intersects(whole)}
+    assert set(found(shared, wkt=shapely.GeometryCollection(area).wkt, product_ids=shapes)) == met
 
 
 def test_a_box_that_touches_is_no_footprint_that_touches(catalog):
@@ -98,30 +104,29 @@ def test_a_wide_area_is_meant_as_drawn(catalog):
 instants = st.datetimes(datetime(2015, 1, 1), datetime(2025, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))  # noqa: DTZ001
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(instants, st.integers(-2_000, 2_000), st.integers(-2_000, 2_000))
-def test_periods_hold_their_start_and_not_their_end(tmp_path, created, first, last):
-    catalog = Catalog(f"sqlite:///{tmp_path / f'{next(NUMBER)}.sqlite'}")
-    catalog.migrate()
-    catalog.insert(stored("P", box(0, 0, 1, 1), created.isoformat()))
+def test_periods_hold_their_start_and_not_their_end(shared, created, first, last):
+    name = f"period-{next(NUMBER)}"
+    shared.insert(stored(name, box(0, 0, 1, 1), created.isoformat()))
     nanos = (created - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
     start, end = (Stamp(*divmod(nanos + offset, 1_000_000_000)) for offset in sorted((first, last)))
     inside = min(first, last) <= 0 < max(first, last)
-    assert found(catalog, start=start, end=end) == (["P"] if inside else [])
-    catalog.close()
+    assert found(shared, start=start, end=end, product_ids=[name]) == ([name] if inside else [])
 
 
-def test_products_come_newest_first_over_many_pages(catalog):
+def test_products_come_newest_first_over_many_pages(catalog, monkeypatch):
+    monkeypatch.setattr("earthself.signature.catalog._PAGE", 16)
     start = datetime(2020, 1, 1, tzinfo=UTC)
-    order = np.random.default_rng(7).permutation(700)
+    order = np.random.default_rng(7).permutation(70)
     for n in order:
         # Two of each instant: then the id decides.
-        catalog.insert(stored(f"P{n:03}", box(n / 10, 0, n / 10 + 0.05, 1), (start + timedelta(minutes=int(n) // 2)).isoformat()))
-    expected = sorted((f"P{n:03}" for n in range(700)), key=lambda name: (-(int(name[1:]) // 2), name))
+        catalog.insert(stored(f"P{n:02}", box(n / 10, 0, n / 10 + 0.05, 1), (start + timedelta(minutes=int(n) // 2)).isoformat()))
+    expected = sorted((f"P{n:02}" for n in range(70)), key=lambda name: (-(int(name[1:]) // 2), name))
     assert found(catalog) == expected
-    assert found(catalog, limit=300) == expected[:300]
-    east = [name for name in expected if int(name[1:]) >= 350]
-    assert found(catalog, wkt=box(35, 0, 80, 1).wkt, limit=280) == east[:280]
+    assert found(catalog, limit=30) == expected[:30]
+    east = [name for name in expected if int(name[1:]) >= 35]
+    assert found(catalog, wkt=box(3.5, 0, 8, 1).wkt, limit=28) == east[:28]
 
 
 def test_filters_combine_all_of_and_are_any_of_inside(catalog):

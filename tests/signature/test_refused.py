@@ -57,7 +57,7 @@ RASTERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_raster_without_georeference_is_refused(call):
     bare = {name: geotiff(p, transform=Affine.identity()) for name, p in (("segmentation", CODES), ("cloud_mask", MASK))}
     with pytest.raises(BadSignature, match="no georeference"):

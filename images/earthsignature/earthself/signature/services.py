@@ -21,6 +21,8 @@ from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
 
 CHUNK = 1 << 20
 """Bytes of a raster in one message of our own service."""
+MOST_BYTES = 1 << 30
+"""Of all rasters of one product, the same as one message of v1 can hold."""
 
 
 class V1:
@@ -142,6 +144,7 @@ class Creation:
         self._upload = store.upload()
         self._feature: geobuf.Data | None = None
         self._layers: set[str] = set()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def add(self, message: own.CreateRequest) -> None:
@@ -152,6 +155,9 @@ class Creation:
                 raise BadSignature("a second feature in one Create; send one feature, then its layers")
             self._feature = message.feature
         elif part == "chunk":
+            self._bytes += len(message.chunk.content)
+            if self._bytes > MOST_BYTES:
+                raise BadSignature(f"more than {MOST_BYTES} bytes in one Create; send compressed GeoTIFFs of one tile at most")
             with self._lock, self._upload.path(message.chunk.layer).open("ab") as file:
                 file.write(message.chunk.content)
             self._layers.add(message.chunk.layer)
