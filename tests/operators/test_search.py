@@ -1,0 +1,235 @@
+"""Search, download, planning and the provider settings: what they hand on, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+import signed
+from airflow.sdk.exceptions import AirflowFailException
+from earthself.data.errors import TryAgain
+from earthself.data.query import DEFAULT_PROVIDERS, Count, Found
+from earthself.hooks.eodag import EodagHook
+from earthself.operators import EODAGDownloadOperator, EODAGSearchOperator, EstimateOperator, catalogs
+from earthself.operators.errors import TemporaryFailure
+from earthself.operators.planning import MAX_BATCH, MAX_BATCHES, batch_size
+from earthself.operators.request import SCHEMA, params, validated
+from structlog.testing import capture_logs
+
+WHERE = {"area": [12.7, 48.1, 12.8, 48.2], "start": "2017-06-01", "end": "2017-07-01"}
+
+
+class Catalogue:
+    """Answers as `earthself.data.sources.Sources` does."""
+
+    def __init__(self, products: int = 2, error: Exception | None = None) -> None:
+        self.items = [signed.product(f"P{n}") for n in range(products)]
+        self.error, self.asked, self.searches = error, [], 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def count(self, request):
+        self.asked.append(request)
+        if self.error:
+            raise self.error
+        return Count(len(self.items), len(self.items) * 10**9, "p", ())
+
+    def search(self, request):
+        self.asked.append(request)
+        self.searches += 1
+        if self.error:
+            raise self.error
+        return Found(self.items[: request.limit], [signed.product("OLD")], "p", ["q failed, the next provider was asked"], len(self.items))
+
+    def download(self, item, folder, bands=None):
+        path = folder / item["id"] / "B04.tif"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"whole")
+        return {"B04": path}
+
+
+@pytest.fixture
+def catalogue(monkeypatch) -> Catalogue:
+    made = Catalogue()
+    monkeypatch.setattr(EodagHook, "sources", lambda _self: made)
+    return made
+
+
+def test_products_are_left_with_area_superseded_and_warnings(context, workspace, catalogue, read):
+    with capture_logs() as logs:
+        reference = EODAGSearchOperator(task_id="search", **WHERE).execute(context())
+    folder = workspace / "runs/a_dag/manual__1/work/found"
+    assert reference["count"] == 2
+    assert [item["id"] for item in catalogs.read_items(folder / "catalog.json")] == ["P0", "P1"]
+    assert read(folder / "superseded.json")[0]["id"] == "OLD"
+    assert read(folder / "area.geojson")["type"] == "Polygon"
+    assert read(folder / "search.json")["warnings"] == ["q failed, the next provider was asked"]
+    assert any(entry["log_level"] == "warning" and "next provider" in entry["event"] for entry in logs)
+
+
+def test_values_that_templating_made_text_are_read(context, workspace, catalogue):
+    texts = {"area": json.dumps(WHERE["area"]), "max_cloud_cover": "12.5", "provider": "", "max_products": "5"}
+    EODAGSearchOperator(task_id="search", **{**WHERE, **texts}).execute(context())
+    assert catalogue.asked[0].max_cloud_cover == 12.5
+    assert catalogue.asked[0].provider is None
+    assert catalogue.asked[0].limit == 6
+
+
+@pytest.mark.parametrize("area", ["12.7,48.1,12.8,48.2", '{"type": "Point"}', "somewhere", "/no/such/file"])
+def test_an_area_may_be_text(context, workspace, catalogue, area):
+    operator = EODAGSearchOperator(task_id="search", **{**WHERE, "area": area})
+    if area[0].isdigit():
+        assert operator.execute(context())["count"] == 2
+    else:
+        with pytest.raises(AirflowFailException, match="area"):
+            operator.execute(context())
+
+
+def test_more_than_wanted_is_refused(context, workspace, catalogue):
+    with pytest.raises(AirflowFailException, match="more than 1 products match; raise max_products"):
+        EODAGSearchOperator(task_id="search", max_products=1, **WHERE).execute(context())
+
+
+def test_a_busy_provider_is_tried_again(context, workspace, catalogue):
+    catalogue.error = TryAgain("p answers 504")
+    with pytest.raises(TemporaryFailure, match="504"):
+        EODAGSearchOperator(task_id="search", **WHERE).execute(context())
+
+
+def test_whole_downloads_are_shared_by_runs(context, workspace, catalogue):
+    products = EODAGSearchOperator(task_id="search", **WHERE).execute(context())
+    reference = EODAGDownloadOperator(task_id="download", products=products, bands=["B04"]).execute(context())
+    hrefs = [Path(item["assets"]["B04"]["href"]) for item in catalogs.read_items(Path(reference["href"]))]
+    assert [path.read_bytes() for path in hrefs] == [b"whole", b"whole"]
+    assert all(path.is_relative_to(workspace / "downloads") for path in hrefs)
+
+
+def test_an_id_of_a_provider_cannot_leave_the_folder(context, workspace, catalogue):
+    catalogue.items = [{**signed.product("x"), "id": name} for name in ("../../evil", "a/b", ".hidden", "a b", "a_b", "x" * 300)]
+    reference = EODAGSearchOperator(task_id="search", **WHERE).execute(context())
+    paths = catalogs.item_paths(Path(reference["href"]))
+    assert len(set(paths)) == 6
+    assert all(path.is_relative_to(workspace / "runs/a_dag/manual__1/work/found") and path.is_file() for path in paths)
+
+
+def test_the_estimate_comes_before_everything(context, workspace, catalogue, read):
+    with capture_logs() as logs:
+        found = EstimateOperator(task_id="estimate").execute(context(**WHERE))
+    assert found["products"] == 2
+    assert any("Estimate: 2 products" in entry["event"] for entry in logs)
+    run = workspace / "runs/a_dag/manual__1/work"
+    request = read(run / "request.json")
+    assert request["max_products"] == 200
+    assert request["area"]["type"] == "Polygon"
+    assert read(run / "model.json")["card"]["name"] == "baseline"
+    assert catalogue.searches == 0
+
+
+def test_too_many_are_refused_before_any_search_and_the_first_line_says_so(context, workspace, catalogue):
+    catalogue.items = [signed.product(f"P{n}") for n in range(7)]
+    with capture_logs() as logs, pytest.raises(AirflowFailException):
+        EstimateOperator(task_id="estimate").execute(context(**WHERE, max_products=6))
+    first = next(entry for entry in logs if "Task Runner" not in entry["event"])
+    assert first["log_level"] == "error"
+    assert first["event"].startswith("7 products match, more than max_products=6. They would take: 7 products")
+    assert catalogue.searches == 0
+
+
+def test_an_unknown_model_is_refused_at_once(context, workspace, catalogue):
+    with pytest.raises(AirflowFailException, match="no model 'nonesuch'; known: baseline"):
+        EstimateOperator(task_id="estimate").execute(context(**WHERE, model="nonesuch"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"area": [48.1, 112.7, 48.2, 112.8]}, "longitude comes first"),
+        ({"area": "everywhere"}, "area"),
+        ({"start": "yesterday"}, "yesterday"),
+        ({"end": "2017-06-01"}, "empty"),
+        ({"mask": "perhaps"}, "mask"),
+        ({"max_products": 10_001}, "max_products"),
+        ({"max_cloud_cover": "60"}, "max_cloud_cover"),
+        ({"surprise": 1}, "surprise is not part of a request"),
+    ],
+)
+def test_bad_requests_fail_at_once_and_say_what_to_write(context, workspace, catalogue, change, says):
+    with pytest.raises(AirflowFailException, match=says):
+        EstimateOperator(task_id="estimate").execute(context(**{**WHERE, **change}))
+    assert not catalogue.asked
+
+
+def test_defaults_are_those_of_the_contract():
+    made = validated(WHERE)
+    usual = {"collection": "S2_MSI_L2A", "provider": None, "max_cloud_cover": 60, "mask": "auto", "model": "baseline", "max_products": 200}
+    assert {name: made[name] for name in SCHEMA if "default" in SCHEMA[name]} == {**usual, "title": None}
+    assert list(params()) == ["area", "start", "end", "collection", "provider", "max_cloud_cover", "mask", "model", "max_products", "title"]
+
+
+@pytest.mark.parametrize("products", [1, 2, 3, 7, 20, 50, 200, 1999, 2001, 10_000])
+@pytest.mark.parametrize("workers", [1, 2, 16])
+def test_batches_stay_few_and_losses_small(products, workers):
+    size = batch_size(products, workers)
+    batches = -(-products // size)
+    assert 1 <= batches <= MAX_BATCHES
+    assert size <= MAX_BATCH or products > MAX_BATCH * MAX_BATCHES
+    assert batches >= min(products, workers) or size == 1 or products / size > workers / 2
+
+
+def test_the_connection_form_becomes_provider_settings(monkeypatch):
+    credentials = '{"cop_dataspace": {"username": "u", "password": "hunter2"}}'
+    extra = {"providers": "cop_dataspace, earth_search", "credentials": credentials, "provider_config": "", "timeout": None}
+    monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": extra}))
+    config = EodagHook().config()
+    assert config.providers == ("cop_dataspace", "earth_search")
+    assert config.credentials == {"cop_dataspace": {"username": "u", "password": "hunter2"}}
+    assert "hunter2" not in repr(config)
+
+
+def test_without_a_connection_the_defaults_need_no_credentials(monkeypatch, airflow_home):
+    monkeypatch.delenv("EARTHSELF_SOURCES", raising=False)
+    assert EodagHook().config().providers == DEFAULT_PROVIDERS
+
+
+def test_credentials_that_are_no_json_are_not_repeated(context, workspace, monkeypatch):
+    extra = {"credentials": "password=hunter2"}
+    monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": extra}))
+    with pytest.raises(AirflowFailException, match="credentials of the EODAG connection are not JSON") as caught:
+        EODAGSearchOperator(task_id="search", **WHERE).execute(context())
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_step_reads_the_settings_from_a_private_file_that_vanishes(context, program, workspace, monkeypatch, read):
+    from earthself.operators import ProcessingStepOperator
+
+    extra = {"providers": "p", "credentials": {"p": {"apikey": "hunter2"}}}
+    monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": extra}))
+    command = program("""
+path = Path(os.environ['EARTHSELF_SOURCES'])
+print('read', json.loads(path.read_text())['credentials']['p']['apikey'][:3])
+leave(message=f"{path} {path.stat().st_mode:o}")""")
+    with capture_logs() as logs:
+        ProcessingStepOperator(task_id="t", command=command).execute(context())
+    path, mode = read(workspace / "runs/a_dag/manual__1/work/steps/t/result.json")["message"].split()
+    assert stat.S_IMODE(int(mode, 8)) == 0o600
+    assert not Path(path).exists()
+    assert not Path(path).parent.exists()
+    assert "read hun" in [entry["event"] for entry in logs]
+
+
+def test_the_provider_says_what_airflow_asks(airflow_home):
+    import jsonschema
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+    from earthself.operators.provider import get_provider_info
+
+    schema = json.loads((Path(__import__("airflow").__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+    hooks = ProvidersManagerTaskRuntime().hooks
+    assert hooks["eodag"].hook_class_name == "earthself.hooks.eodag.EodagHook"
+    assert hooks["earthsignature"].connection_type == "earthsignature"
