@@ -39,9 +39,8 @@ def running(tmp_path: Path) -> Iterator[Running]:
         Program("hermit", (sys.executable, "-c", HERMIT)),
         Program("later", (sys.executable, "-c", "import time; time.sleep(600)", "100% of it"), at_once=False),
     ]
-    began = time.time() - 1
     process, socket = supervision.start(home, programs, {**os.environ, MARK: str(tmp_path)})
-    running = Running("", "", "", process.pid, str(socket), str(tmp_path), began)
+    running = Running("", "", "", process.pid, str(socket), str(tmp_path), leftovers.created(process.pid))
     until(lambda: states(running).get("family") == "RUNNING", "family runs")
     yield running
     leftovers.end(running, grace=2)
@@ -87,3 +86,15 @@ def test_a_dead_supervisor_leaves_nothing_that_down_does_not_find(running: Runni
     psutil.Process(running.supervisor_pid).send_signal(signal.SIGKILL)
     assert leftovers.end(running, grace=2) >= 3
     assert leftovers.find(running) == []
+
+
+def test_another_process_with_the_old_supervisors_id_is_not_touched(tmp_path: Path) -> None:
+    stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        stale = Running("", "", "", stranger.pid, "", str(tmp_path), started=leftovers.created(stranger.pid) - 3600)
+        assert leftovers.find(stale) == []
+        assert leftovers.end(stale) == 0
+        assert stranger.is_running()
+    finally:
+        stranger.kill()
+        stranger.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,10 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from earthself.client import Run
 from earthself.local import Settings, Stack, leftovers
+from earthself.local.demo import SAMPLE_AREA
 
-from tests.system.running import READY_WITHIN, TRIVIAL, Started, environment
+from tests.system.running import DAY, READY_WITHIN, TRIVIAL, Started, environment
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,23 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     leftovers.end(running)
+
+
+@pytest.fixture(scope="session")
+def area() -> dict:
+    return json.loads(SAMPLE_AREA.read_text())
+
+
+@pytest.fixture(scope="session")
+def made(started: Started, area: dict) -> Run:
+    """A finished map, ordered with nothing but HTTP."""
+    with httpx.Client(base_url=started.running.url, timeout=60) as http:
+        login = {"username": "creator", "password": started.stack.home.passwords()["creator"]}
+        http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
+        body = {"logical_date": None, "conf": {"area": area, "title": "Salzach", **DAY}}
+        answer = http.post("/api/v2/dags/land_cover_map/dagRuns", json=body).raise_for_status().json()
+    run = started.client().run(answer["dag_run_id"])
+    return run.wait(timeout=180, interval=0.2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

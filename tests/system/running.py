@@ -16,6 +16,9 @@ from earthself.local.home import Running
 READY_WITHIN = 240
 """Seconds; twenty on a quiet machine."""
 
+DAY = {"start": "2017-06-13", "end": "2017-06-14"}
+"""The only day of the sample."""
+
 TRIVIAL = """
 from airflow.sdk import dag, task
 

@@ -15,14 +15,12 @@ import pyarrow.parquet
 import pytest
 import rasterio
 from earthself.client import BadInput, NotAllowed, Run, RunFailed
-from earthself.local.demo import SAMPLE_AREA
 from earthself.local.sample import DATA
 from pyproj import Geod
 from shapely.geometry import shape
 
-from tests.system.running import Started
+from tests.system.running import DAY, Started
 
-DAY = {"start": "2017-06-13", "end": "2017-06-14"}
 OUTPUTS = {
     "land_cover.tif",
     "item.json",
@@ -33,23 +31,6 @@ OUTPUTS = {
     "manifest.json",
     "result.json",
 }
-
-
-@pytest.fixture(scope="session")
-def area() -> dict:
-    return json.loads(SAMPLE_AREA.read_text())
-
-
-@pytest.fixture(scope="session")
-def made(started: Started, area: dict) -> Run:
-    """A finished map, ordered with nothing but HTTP."""
-    with httpx.Client(base_url=started.running.url, timeout=60) as http:
-        login = {"username": "creator", "password": started.stack.home.passwords()["creator"]}
-        http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
-        body = {"logical_date": None, "conf": {"area": area, "title": "Salzach", **DAY}}
-        answer = http.post("/api/v2/dags/land_cover_map/dagRuns", json=body).raise_for_status().json()
-    run = started.client().run(answer["dag_run_id"])
-    return run.wait(timeout=180, interval=0.2)
 
 
 def folder(run: Run) -> Path:

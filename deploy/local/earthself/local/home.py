@@ -35,7 +35,7 @@ class Running:
     mark: str
     """Value of `EARTHSELF_STACK` in the environment of every process of this stack."""
     started: float
-    """When the supervisor started, in seconds since 1970."""
+    """When the supervisor's process was created, in seconds since 1970: with its id that names it for good."""
     pids: dict[str, int] = field(default_factory=dict)
     """Program name -> process id when the stack became ready."""
 

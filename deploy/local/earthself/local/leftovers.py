@@ -10,14 +10,23 @@ from earthself.local.home import Running
 from earthself.local.surroundings import MARK
 
 
+def created(pid: int) -> float:
+    """Return when a process was created, in seconds since 1970; 0 when there is none."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return 0.0
+
+
 def find(running: Running) -> list[psutil.Process]:
     """Return this user's processes that belong to the stack `running`, the supervisor included."""
     found = []
+    session = running.supervisor_pid if _alive(running) else None
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and _belongs(process, running):
+            if process.status() != psutil.STATUS_ZOMBIE and _belongs(process, running.mark, session):
                 found.append(process)
     return found
 
@@ -38,7 +47,10 @@ def end(running: Running, grace: float = 5.0) -> int:
     return ended
 
 
-def _belongs(process: psutil.Process, running: Running) -> bool:
-    if process.environ().get(MARK) == running.mark:
-        return True
-    return running.supervisor_pid > 0 and os.getsid(process.pid) == running.supervisor_pid and process.create_time() >= running.started
+def _belongs(process: psutil.Process, mark: str, session: int | None) -> bool:
+    return process.environ().get(MARK) == mark or os.getsid(process.pid) == session
+
+
+def _alive(running: Running) -> bool:
+    """Tell whether the supervisor still is the process that was started: after a reboot its id may be somebody else's."""
+    return running.started > 0 and abs(created(running.supervisor_pid) - running.started) < 1

@@ -29,6 +29,9 @@ Say = Callable[[str], None]
 
 WORKFLOW = "land_cover_map"
 
+_LIVES = 3
+"""How often a program may start before it counts as one that does not stay up."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Status:
@@ -139,7 +142,7 @@ class Stack:
             supervisor_pid=process.pid,
             socket=str(socket),
             mark=mark,
-            started=time.time() - 5,
+            started=leftovers.created(process.pid),
         )
         self.home.record(running)
         return running
@@ -173,11 +176,14 @@ class Stack:
     def _wait(self, running: Running, deadline: float) -> Running:
         control = Control(Path(running.socket))
         told: set[str] = set()
+        lives: dict[str, set[int]] = {}
         airflow = Airflow(running.url, self.home.passwords()["admin"])
         while True:
             states = control.programs()
-            if dead := [state for state in states if state.state in {"FATAL", "UNKNOWN"}]:
-                raise NotReady(f"{dead[0].name} does not stay up; the reason is at the end of {self.home.logs / dead[0].name}.log")
+            for state in states:
+                lives.setdefault(state.name, set()).add(state.pid)
+            if dead := [state.name for state in states if state.state in {"FATAL", "UNKNOWN"} or len(lives[state.name] - {0}) > _LIVES]:
+                raise NotReady(f"{dead[0]} does not stay up; the reason is at the end of {self.home.logs / dead[0]}.log")
             waiting = self._missing(running, airflow)
             for name in self._parts() - waiting - told:
                 self._say(f"  {name} is ready")

@@ -66,7 +66,6 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "simple_auth_manager_users": ",".join(f"{user}:{role}" for user, role in USERS.items()),
             "simple_auth_manager_passwords_file": str(home.passwords_file),
             "min_serialized_dag_update_interval": "5",
-            "task_instance_heartbeat_timeout": "60",
         },
         "database": {"sql_alchemy_conn": f"sqlite:///{home.airflow / 'airflow.db'}"},
         "api": {"host": HOST, "port": str(settings.port), "base_url": url, "secret_key": secrets["api"], "workers": "1"},
