@@ -184,9 +184,7 @@ class Catalogue:
 
         dag = EODataAccessGateway(settings=EODAGSettings(cfg_dir=self._settings_folder(), strict_collections=True))
         try:
-            dag.update_providers_config(dict_conf={n: c for n, c in _OVERRIDES.items() if n not in extra})
-            if extra:
-                dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
+            _add(dag, extra)
             self._tune(dag)
             # EODAG copies the settings of all its providers whenever it is asked for them.
             providers = dag.providers
@@ -247,6 +245,8 @@ class Login:
         """The URL with its token, or the headers, that the plugin gives; unchanged for hosts that the plugin is not for."""
         import requests
 
+        if urlsplit(url).scheme == "s3":
+            return self._presigned(url), {}
         if not self._applies(url):
             return url, {}
         plain = requests.Request("GET", url).prepare()
@@ -254,7 +254,14 @@ class Login:
         signed = self._authenticated()(plain)
         return str(signed.url), {k: str(v) for k, v in signed.headers.items() if before.get(k) != v}
 
-    def sign_s3(self, url: str) -> str:
+    def renew(self) -> bool:
+        """Forget the token, since it was refused, and build the plugin anew."""
+        with self._lock:
+            had = self._auth is not None
+            self._plugin = self._auth = None
+            return had
+
+    def _presigned(self, url: str) -> str:
         """The https address, valid for an hour, of an s3:// object."""
         bucket, _, key = url.removeprefix("s3://").partition("/")
         plugin = self._login_plugin()
@@ -268,13 +275,6 @@ class Login:
             ),
         )
         return made
-
-    def renew(self) -> bool:
-        """Forget the token, since it was refused, and build the plugin anew."""
-        with self._lock:
-            had = self._auth is not None
-            self._plugin = self._auth = None
-            return had
 
     def _applies(self, url: str) -> bool:
         plugin = self._login_plugin()
@@ -311,6 +311,16 @@ class Login:
             # Plugins with tokens keep and refresh them themselves: asking again is cheap and never stale.
             self._auth = self._catalogue._ask(self.provider, plugin.authenticate)  # noqa: SLF001
             return self._auth
+
+
+def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
+    """Put in our changes to bundled providers, and the providers of the settings."""
+    dag.update_providers_config(dict_conf={n: c for n, c in _OVERRIDES.items() if n not in extra})
+    if extra:
+        dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
+    # EODAG leaves out a provider whose settings it cannot read, with a line in its log.
+    if lost := set(extra) - set(dag.providers.names) - set(dag.providers.pruned_providers_config):
+        raise BadInput(f"the settings of provider {min(lost)!r} are not usable: it needs url, search (or api), products, download")
 
 
 def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataError:

@@ -233,10 +233,10 @@ class Http:
     def _follow(self, access: Access, url: str, headers: dict[str, str]) -> httpx.Response:
         """Send the request and go after redirects; each hop is signed anew, so that no token goes to a host that it is not for."""
         client = self._client or self._open()
-        for _ in range(_MAX_REDIRECTS):
-            if urlsplit(url).scheme not in ("http", "https"):
+        for hop in range(_MAX_REDIRECTS):
+            signed, extra = access.sign(url) if hop == 0 or _is_http(url) else (url, {})
+            if not _is_http(signed):
                 raise Damaged(f"{access.provider} gives {shown(url)}, which is not an http address")
-            signed, extra = access.sign(url)
             request = client.build_request("GET", signed, headers={"Accept-Encoding": "identity", **headers, **extra})
             answer = client.send(request, stream=True)
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
@@ -281,6 +281,10 @@ class Answer:
     """All headers, names in lower case."""
     body: Iterator[bytes]
     """The pieces."""
+
+
+def _is_http(url: str) -> bool:
+    return urlsplit(url).scheme in ("http", "https")
 
 
 def shown(url: str) -> str:

@@ -100,11 +100,11 @@ class Sources:
         path = self._folder() / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
         if path.is_file():
             return open_local(str(path), what, nodata)
-        access, url = self._access(item, href)
-        reader = open_remote(self._http, access, url, what, nodata)
+        access = self._access(item)
+        reader = open_remote(self._http, access, href, what, nodata)
         if reader is not None:
             return _with_size(reader, Expected.of(asset).size, what)
-        return open_local(str(path), what, nodata, self._fetch(access, url, path, asset))
+        return open_local(str(path), what, nodata, self._fetch(access, href, path, asset))
 
     def download(self, item: Mapping[str, Any], folder: Path, bands: Sequence[str] | None = None) -> dict[str, Path]:
         """Bring bands (default: all) to `<folder>/<item id>/<band>.<tif|jp2>`, whole and verified, and give their paths.
@@ -130,8 +130,7 @@ class Sources:
             href = str(asset["href"])
             if local := _local(href):
                 return local.read_bytes() if local.is_file() else None
-            access, url = self._access(item, href)
-            return self._http.get(access, url, _MOST_METADATA)
+            return self._http.get(self._access(item), href, _MOST_METADATA)
         if PRODUCT in item["assets"]:
             return archive.metadata(self._archive(item, "metadata")[0])
         return None
@@ -200,14 +199,10 @@ class Sources:
                 break
         return Count(total, round(estimate / sampled * total) if sampled else 0, provider)
 
-    def _access(self, item: Mapping[str, Any], href: str) -> tuple[Access, str]:
-        provider = str(item["properties"].get("earthself:provider", "the provider"))
-        if item["properties"].get("earthself:access") != "login":
-            return OpenAccess(provider), href
-        login = self._catalogue.access(item)
-        if urlsplit(href).scheme == "s3":
-            return OpenAccess(provider), login.sign_s3(href)
-        return login, href
+    def _access(self, item: Mapping[str, Any]) -> Access:
+        if item["properties"].get("earthself:access") == "login":
+            return self._catalogue.access(item)
+        return OpenAccess(str(item["properties"].get("earthself:provider", "the provider")))
 
     def _one(self, item: Mapping[str, Any], band: str, target: Path) -> Path:
         asset = item["assets"][band]
@@ -220,8 +215,7 @@ class Sources:
             with atomic(path) as part:
                 shutil.copyfile(local, part)
             return path
-        access, url = self._access(item, href)
-        self._fetch(access, url, path, asset)
+        self._fetch(self._access(item), href, path, asset)
         try:
             with open_local(str(path), f"{band} of {item['id']}", None) as reader:
                 _check_end(reader)
@@ -249,9 +243,8 @@ class Sources:
             archive.check(local)
             return local, 0
         _check_online(item)
-        access, url = self._access(item, str(asset["href"]))
         path = self._folder() / f"{safe_name(str(item['id']))}.zip"
-        moved = self._fetch(access, url, path, asset)
+        moved = self._fetch(self._access(item), str(asset["href"]), path, asset)
         try:
             archive.check(path)
         except Damaged:

@@ -116,8 +116,26 @@ class StorageProfile:
         )
         return {"client_kwargs": {k: v for k, v in client.items() if v}, "config_kwargs": config, **login}
 
+    def rasterio_env(self) -> Any:  # noqa: ANN401 - a rasterio.Env
+        """The context in which rasterio opens `/vsis3/` paths; it takes keys from a session only, hence not from `gdal_options`."""
+        import rasterio
+        from rasterio.session import Session
+
+        options = self.gdal_options()
+        keys: dict[str, str] = {
+            k: options.pop(k) for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN") if k in options
+        }
+
+        class Keys(Session):  # type: ignore[misc]
+            credentials = keys
+
+            def get_credential_options(self) -> dict[str, str]:
+                return keys
+
+        return rasterio.Env(session=Keys(), **options)
+
     def gdal_options(self) -> dict[str, str]:
-        """Options of `rasterio.Env` (or GDAL's environment) for `/vsis3/` paths; empty for the local disk. Holds secrets."""
+        """GDAL's configuration options (or environment variables) for `/vsis3/` paths; empty for the local disk. Holds secrets."""
         if self.local:
             return {}
         keys = self.resolve()
@@ -199,7 +217,8 @@ class Storage:
         with self._errors(url):
             if name is None:
                 return Path(path).read_bytes()
-            data: bytes = self._system(url).cat_file(path)
+            # One request: s3fs would first ask for the size, and an answer to that says nothing about what is wrong.
+            data: bytes = self._system(url).cat_file(path, max_concurrency=1)
             return data
 
     def write(self, url: str, data: bytes) -> None:
@@ -263,7 +282,9 @@ class Storage:
         if profile.name not in self._systems:
             import s3fs
 
-            self._systems[profile.name] = s3fs.S3FileSystem(**profile.fsspec_options(), skip_instance_cache=True, use_listings_cache=False)
+            system = s3fs.S3FileSystem(**profile.fsspec_options(), skip_instance_cache=True, use_listings_cache=False)
+            system.retries = profile.attempts
+            self._systems[profile.name] = system
         return self._systems[profile.name]
 
     def _split(self, url: str) -> tuple[str | None, str]:
