@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import re
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 from earthself.data.errors import TryAgain
+from earthself.data.sources import SourceConfig
 from earthself.processing.batch import each_item
 from earthself.processing.meter import Meter
 from earthself.processing.step import StepContext
@@ -325,6 +331,74 @@ def test_what_may_pass_is_tried_again_within_a_budget(products, tmp_path):
     assert result.metrics["seconds_waiting"] == sum(waited)
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert failures == [{"id": name, "error": "always busy", "retry": True} for name in "BC"]
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """Serves byte ranges, and says 503 for products called `busy`."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        path = Path(self.translate_path(self.path))
+        if "/busy/" in self.path or not path.is_file():
+            self.send_error(503 if "/busy/" in self.path else 404)
+            return
+        data = path.read_bytes()
+        start, end = 0, len(data) - 1
+        if match := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(match[1]), min(int(match[2] or end), end)
+        self.send_response(206 if match else 200)
+        self.send_header("Content-Length", str(end - start + 1))
+        self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+        self.wfile.write(data[start : end + 1])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(products):
+    handler = functools.partial(_Ranges, directory=str(products.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    """Provider settings that ask once."""
+    settings = tmp_path / "sources.json"
+    settings.write_text(SourceConfig(providers=("sample",), attempts=1).to_json())
+    settings.chmod(0o600)
+    monkeypatch.setenv("EARTHSELF_SOURCES", str(settings))
+
+
+def test_a_remote_product_is_read_by_ranges_and_its_address_keeps_no_secret(products, tmp_path, server, impatient):
+    products.add("P", scene())
+    products.add("busy", scene(seed=2))
+    products.set_area(pixels_area(600, 530, 20, 10))
+    run(sign, products.folder, tmp_path / "local", "--model", "brightest")
+    for path in products.folder.glob("*/*.json"):
+        path.write_text(re.sub(r'"href": "[^"]*/(\w+)/(\w+\.tif)"', rf'"href": "{server}/\1/\2?token=hush"', path.read_text()))
+    result = run(sign, products.folder, tmp_path / "remote", "--model", "brightest", "--retries", "0")[1]
+    assert (result["outputs"], result["metrics"]["failed"]) == (1, 1)
+    whole = sum(path.stat().st_size for path in (products.folder / "P").glob("*.tif"))
+    assert 0 < result["metrics"]["bytes_read"] < whole
+    assert all("token=hush" in asked for asked in _Ranges.asked)
+    failure = json.loads((tmp_path / "remote" / "failures.json").read_text())[0]
+    assert (failure["id"], failure["retry"]) == ("busy", True)
+    for path in (tmp_path / "remote").rglob("*.json"):
+        assert "hush" not in path.read_text()
+    name = "P_W512-512-512-512"
+    one, other = signatures(tmp_path / "local")[name], signatures(tmp_path / "remote")[name]
+    for key in LAYERS:
+        np.testing.assert_array_equal(layer(one, key), layer(other, key), err_msg=key)
+    hashes = [{each["asset"]: each["sha256"] for each in item.properties["earthself:inputs"]} for item in (one, other)]
+    assert hashes[0] == hashes[1]
 
 
 def test_memory_does_not_grow_with_the_product(products, tmp_path):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import numpy as np
 from earthself.data.errors import NotThere
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 DOWNLOADS = "downloads"
 """Folder below the scratch folder for whole products of providers that cannot be read in parts."""
+_SIDE_BY_SIDE = 4
+"""Bands that are read at the same time."""
+_T = TypeVar("_T")
 _RASTER_PREFIXES = ("proj:", "raster:", "file:")
 
 
@@ -107,22 +113,26 @@ class Fetcher:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(removed_on_error(folder))
-            source = _Product(item, self.sources, stack)
+            source = stack.enter_context(_Product(item, self.sources))
             mask = self.needs.mask.resolved(source.has)
-            readers = {band: source.open(band) for band in self.needs.bands}
+            readers = source.open(self.needs.bands)
             product = _product_grid(item.id, readers)
             place = place_for(product, self.area)
             if place is None:
                 return None
             extra = needed(mask, source.has, place)
-            readers |= {band: source.open(band) for band in extra.bands if band not in readers}
+            readers |= source.open(extra.bands)
             _check_grid(item.id, readers, product)
             folder.mkdir(parents=True, exist_ok=True)
-            inputs, paths = [], {}
-            for band, reader in readers.items():
+            paths = {band: folder / f"{band}.tif" for band in readers}
+
+            def copy(band: str) -> dict[str, Any]:
                 wanted = [place.grown(self.needs.context)] * (band in self.needs.bands) + [extra.window] * (band in extra.bands)
-                paths[band] = folder / f"{band}.tif"
-                inputs.append(_copy(reader, product, _around(wanted), paths[band], compress=self.compress) | _named(item, band))
+                copied = _copy(readers[band], product, _around(wanted), paths[band], compress=self.compress)
+                return copied | _named(item, band)
+
+            inputs = source.side_by_side(copy, list(readers))
+            for reader in readers.values():
                 self.meter.add("bytes_read", reader.bytes_read)
             scene = Scene.of(_item(item, place, mask, inputs, paths))
             with scene:
@@ -132,27 +142,61 @@ class Fetcher:
 
 
 class _Product:
-    """The bands of one product, opened as they are asked for and kept open as long as `stack`."""
+    """The bands of one product, opened when they are asked for, and worked on side by side: providers answer slowly, not little.
 
-    def __init__(self, item: pystac.Item, sources: Sources, stack: contextlib.ExitStack) -> None:
+    Each band has a thread of its own, in which it is opened, read and closed: GDAL dies when a file that reads through Python is closed
+    in another thread than the one that opened it (rasterio 1.4).
+    """
+
+    def __init__(self, item: pystac.Item, sources: Sources) -> None:
         self._item = item.to_dict(include_self_link=False, transform_hrefs=False)
-        self._sources, self._stack = sources, stack
+        self._sources = sources
         self._open: dict[str, BandReader] = {}
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._slots = threading.BoundedSemaphore(_SIDE_BY_SIDE)
 
-    def open(self, band: str) -> BandReader:
-        if band not in self._open:
-            self._open[band] = self._stack.enter_context(self._sources.open_band(self._item, band))
-        return self._open[band]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        wait([self._threads[band].submit(reader.close) for band, reader in self._open.items()])
+        for thread in self._threads.values():
+            thread.shutdown(wait=True, cancel_futures=True)
+
+    def open(self, bands: Sequence[str]) -> dict[str, BandReader]:
+        """Open bands; the first one alone, since a product that is one archive is downloaded then."""
+        missing = [band for band in bands if band not in self._open]
+        for some in (missing[:1], missing[1:]):
+            self.side_by_side(self._open_one, some)
+        return {band: self._open[band] for band in bands}
 
     def has(self, band: str) -> bool:
         """Whether there is such a band; a product that is one archive has to be opened to know."""
         if band in self._item["assets"] or PRODUCT not in self._item["assets"]:
             return band in self._item["assets"]
         try:
-            self.open(band)
+            self.open([band])
         except NotThere:
             return False
         return True
+
+    def side_by_side(self, work: Callable[[str], _T], bands: Sequence[str]) -> list[_T]:
+        """Do `work` for several bands at once, each in its thread; the first error is raised when none is worked on any more."""
+
+        def in_turn(band: str) -> _T:
+            with self._slots:
+                return work(band)
+
+        futures = [self._threads.setdefault(band, ThreadPoolExecutor(1)).submit(in_turn, band) for band in bands]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+    def _open_one(self, band: str) -> None:
+        self._open[band] = self._sources.open_band(self._item, band)
 
 
 def _product_grid(product: str, readers: dict[str, BandReader]) -> Grid:
