@@ -62,7 +62,8 @@ def item(folder, name, **properties):
     write(folder, **layers(CODES), confidence=geotiff(np.full((50, 60), 50, "uint8")))
     said = {
         "datetime": "2018-01-02T10:00:00Z",
-        "created": "2018-01-03T00:00:00Z",
+        "published": "2018-01-03T00:00:00Z",
+        "earthself:reused": True,
         "eo:cloud_cover": 3,
         "earthself:collection": "S2_MSI_L2A",
         "earthself:model": "baseline:1.0",
@@ -93,7 +94,7 @@ def test_stac_items_go_in_with_what_decides_about_reuse(tmp_path):
     assert found["properties"] == {
         "creation_date": "2018-01-02T10:00:00Z",
         "publication_date": "2018-01-03T00:00:00Z",
-        "product_type": "S2_MSI_L2A",
+        "product_type": "S2MSI2A",
         "cloud_cover": 3,
         "quicklook": "https://example.org/t.png",
         "browse_url": "",
@@ -104,6 +105,7 @@ def test_stac_items_go_in_with_what_decides_about_reuse(tmp_path):
         "earthself:model": "baseline:1.0",
         "earthself:legend": "clc:3",
         "earthself:clear_fraction": 0.5,
+        "earthself:inputs": [{"asset": "B04", "href": "x"}],
     }
     (written,) = lines(run("get", "item1", "--layer", "confidence", "-o", tmp_path / "out", "--json"))
     assert written.keys() == {"feature", "confidence"}
@@ -111,12 +113,18 @@ def test_stac_items_go_in_with_what_decides_about_reuse(tmp_path):
 
 def test_one_bad_item_does_not_stop_the_others(tmp_path):
     (tmp_path / "a").mkdir()
-    good, bad = item(tmp_path, "item2"), item(tmp_path / "a", "item3", **{"eo:cloud_cover": None})
+    good, bad = item(tmp_path, "item2"), item(tmp_path / "a", "item3", **{"eo:cloud_cover": None, "earthself:clear_fraction": None})
     result = run("ingest", bad, good, tmp_path / "none.json", "--json", code=65)
     first, second, third = lines(result)
     assert (first["outcome"], second["outcome"], third["outcome"]) == ("failed", "created", "failed")
     assert "cloud_cover are missing" in first["error"]
     assert "cannot be read" in third["error"]
+
+
+def test_clouds_are_those_of_the_mask_where_the_provider_says_nothing(tmp_path):
+    run("ingest", item(tmp_path, "item6", **{"eo:cloud_cover": None, "earthself:clear_fraction": 0.75}))
+    (found,) = lines(run("list", "--id", "item6", "--json"))
+    assert found["properties"]["cloud_cover"] == 25
 
 
 def test_remote_assets_are_not_guessed(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,8 @@ from earthself.signature.errors import BadSignature
 
 LAYERS = ("segmentation", "cloud_mask", "confidence", "flags")
 """Names of layers, and of the assets that hold them."""
-_OWN = "earthself:"
+_PRODUCT_TYPES = {"S2_MSI_L2A": "S2MSI2A", "S2_MSI_L2A_COG": "S2MSI2A", "S2_MSI_L1C": "S2MSI1C"}
+_OF_A_RUN = ("earthself:found_as", "earthself:reused")  # how one run came by a signature says nothing about it
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,18 @@ def read_signature(path: Path, layers: Mapping[str, Path] | None = None) -> Sign
 def signature_of_item(item: Mapping[str, Any], base: Path) -> SignatureFiles:
     """Make a signature's feature and file paths of its STAC item (as a dict); relative hrefs start at `base`.
 
-    The properties of the interface come from the item's standard ones; every `earthself:*` property that is plain (text, number,
-    truth, or a list of those) goes along. Raises `BadSignature` for an asset that is no local file.
+    The properties of the interface come from the item's standard ones; every `earthself:*` property of the signature goes along.
+    The same item always gives the same feature. Raises `BadSignature` for an asset that is no local file.
     """
     given = item.get("properties") or {}
     assets = item.get("assets") or {}
+    acquired = given.get("datetime") or given.get("start_datetime")
+    collection = given.get("earthself:collection")
     properties: dict[str, Any] = {
-        "creation_date": given.get("datetime"),
-        "publication_date": given.get("published") or given.get("created") or given.get("updated") or given.get("datetime"),
-        "product_type": given.get("product:type") or given.get("earthself:collection"),
-        "cloud_cover": given.get("eo:cloud_cover"),
+        "creation_date": acquired,
+        "publication_date": given.get("published") or given.get("s2:generation_time") or acquired,
+        "product_type": given.get("product:type") or _PRODUCT_TYPES.get(str(collection)) or collection or "unknown",
+        "cloud_cover": _cloud_cover(given),
         "quicklook": _href(assets, "thumbnail") or _href(assets, "quicklook"),
         "browse_url": _link(item, "self"),
         "download_url": _href(assets, "download"),
@@ -69,7 +71,7 @@ def signature_of_item(item: Mapping[str, Any], base: Path) -> SignatureFiles:
         "legend": given.get("earthself:legend"),
         "processing_baseline": given.get("earthself:baseline"),
     }
-    properties |= {key: value for key, value in given.items() if key.startswith(_OWN) and _plain(value)}
+    properties |= {key: value for key, value in given.items() if key.startswith("earthself:") and key not in _OF_A_RUN}
     feature = {
         "type": "Feature",
         "id": item.get("id"),
@@ -80,10 +82,12 @@ def signature_of_item(item: Mapping[str, Any], base: Path) -> SignatureFiles:
     return SignatureFiles(feature, paths)
 
 
-def _plain(value: Any) -> bool:  # noqa: ANN401 - whatever JSON holds
-    if isinstance(value, list):
-        return all(_plain(part) and not isinstance(part, list) for part in value)
-    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+def _cloud_cover(properties: Mapping[str, Any]) -> float | None:
+    """Give what the provider says, else what the mask left out; it is never guessed."""
+    cover, clear = properties.get("eo:cloud_cover"), properties.get("earthself:clear_fraction")
+    if cover is None and clear is not None:
+        return round(100 * (1 - float(clear)), 4)
+    return cover
 
 
 def _href(assets: Mapping[str, Any], key: str) -> str:
