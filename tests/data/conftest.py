@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from earthself.data.catalogue import Catalogue
 from earthself.data.http import RetryPolicy
 from earthself.data.query import SourceConfig
 from earthself.data.sources import Sources
@@ -22,10 +23,16 @@ settings.load_profile("data")
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
+@pytest.fixture(scope="session")
+def server() -> Iterator[Provider]:
     with Provider() as served:
         yield served
+
+
+@pytest.fixture
+def provider(server: Provider) -> Provider:
+    server.reset()
+    return server
 
 
 @pytest.fixture
@@ -34,22 +41,33 @@ def slept() -> list[float]:
     return []
 
 
+@pytest.fixture(scope="session")
+def catalogues() -> dict[str, Catalogue]:
+    """EODAG takes half a second to set up: one for all tests with the same settings."""
+    return {}
+
+
 @pytest.fixture
-def sources(provider: Provider, slept: list[float], tmp_path: Path) -> Iterator[Callable[..., Sources]]:
-    """Make sources that know the provider as `hostile`."""
+def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: dict[str, Catalogue]) -> Iterator[Callable[..., Sources]]:
+    """Make sources that know the provider as `hostile`; with `timeout=QUICK` they give stalled servers up soon."""
     made: list[Sources] = []
 
     def make(extra: str = "", **config: object) -> Sources:
         settings = {
             "providers": ("hostile",),
             "provider_config": provider.settings("hostile", extra),
-            "timeout": 0.3,
+            "timeout": 10,
             "attempts": 3,
             **config,
         }
-        retries = RetryPolicy(int(settings["attempts"]), sleep=slept.append, jitter=lambda: 0.0)
-        made.append(Sources(SourceConfig(**settings), retries=retries, downloads=tmp_path / "downloads"))
-        return made[-1]
+        wanted = SourceConfig(**settings)
+        retries = RetryPolicy(wanted.attempts, sleep=slept.append, jitter=lambda: 0.0)
+        one = Sources(wanted, retries=retries, downloads=tmp_path / "downloads")
+        one._catalogue = catalogues.setdefault(wanted.to_json(), one._catalogue)
+        one._catalogue.retries = retries
+        one._catalogue._access.clear()
+        made.append(one)
+        return one
 
     yield make
     for each in made:

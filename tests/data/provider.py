@@ -24,6 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
+QUICK = 0.3
+"""Time-out, in seconds, of tests in which a server sends nothing."""
 MODIFIED = format_datetime(datetime(2024, 1, 1, tzinfo=UTC), usegmt=True)
 
 
@@ -105,6 +107,13 @@ class Provider:
     """The server; use it as a context manager."""
 
     def __init__(self) -> None:
+        self.reset()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.provider = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    def reset(self) -> None:
+        """Forget everything but the address."""
         self.items: list[dict[str, Any]] = []
         self.files: dict[str, File] = {}
         self.requests: list[Request] = []
@@ -116,9 +125,6 @@ class Provider:
         """Most items of one answer."""
         self.login: Callable[[dict[str, str], str], bool] | None = None
         """Says from headers and query whether a file may be given; None lets all in."""
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.provider = self
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

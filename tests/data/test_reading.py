@@ -16,7 +16,7 @@ from earthself.data.errors import BadInput, CredentialsRefused, Damaged, NotTher
 from earthself.data.radiometry import offset_from_metadata
 from earthself.data.ranges import BandReader
 from earthself.data.sources import Sources
-from provider import Answer, Change, Cut, Drip, File, Lie, Provider, Stall, raster_bytes, safe_zip
+from provider import QUICK, Answer, Change, Cut, Drip, File, Lie, Provider, Stall, raster_bytes, safe_zip
 from rasterio.windows import Window
 
 NAME = "S2A_MSIL2A_20170613T101031_N0205_R022_T33UUP_20170613T101608"
@@ -44,6 +44,10 @@ def item(provider: Provider, *, access: str = "open", **assets: Any) -> dict[str
         "earthself:access": access,
     }
     return {"type": "Feature", "id": NAME, "geometry": square, "properties": properties, "assets": made, "links": []}
+
+
+def patience(fault: Any) -> float:
+    return QUICK if isinstance(fault, (Stall, Drip)) else 10
 
 
 # --- ranges -----------------------------------------------------------------------------------------------------------
@@ -102,7 +106,7 @@ def test_bands_are_read_side_by_side_in_threads(provider: Provider, sources: Mak
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429, {"Retry-After": "4"}), Cut(1000), Stall(1000), Drip(0.05)])
 def test_what_passes_is_not_noticed(provider: Provider, sources: Make, slept: list[float], fault: Any) -> None:
     found = item(provider, B04=File(SCENE, faults=[fault, None, fault]))
-    with sources().open_band(found, "B04") as band:
+    with sources(timeout=patience(fault)).open_band(found, "B04") as band:
         assert np.array_equal(band.read(Window(0, 0, 300, 300)), PIXELS[:300, :300])
     assert slept == ([4.0, 4.0] if isinstance(fault, Answer) and fault.headers else [1.0, 1.0])
 
@@ -125,9 +129,9 @@ def test_what_passes_is_not_noticed(provider: Provider, sources: Make, slept: li
 def test_what_does_not_pass_is_said(provider: Provider, sources: Make, fault: Any, error: type, said: str, first: bool) -> None:  # noqa: PLR0917
     file = File(SCENE, always=fault)
     with pytest.raises(error, match=said):
-        sources().open_band(item(provider, B04=file), "B04")
+        sources(timeout=patience(fault)).open_band(item(provider, B04=file), "B04")
     file.faults.append(None)
-    with sources().open_band(item(provider, B04=file), "B04") as band, pytest.raises(error, match=said):
+    with sources(timeout=patience(fault)).open_band(item(provider, B04=file), "B04") as band, pytest.raises(error, match=said):
         band.read(Window(0, 0, 500, 500))
 
 

@@ -15,7 +15,7 @@ from earthself.data.errors import BadInput, CredentialsRefused, NotThere, TryAga
 from earthself.data.http import RetryPolicy
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.sources import Sources
-from provider import Answer, Provider, Stall
+from provider import QUICK, Answer, Provider, Stall
 
 HERE = Area.from_conf([16.1, 48.1, 16.3, 48.3])
 Make = Callable[..., Sources]
@@ -185,7 +185,7 @@ def test_the_first_provider_fails_and_the_next_one_answers(provider: Provider, s
 def test_failures_say_who_and_what_next(provider: Provider, sources: Make, answer: Answer | Stall, error: type, said: str) -> None:
     provider.search.always = answer
     with pytest.raises(error, match=said) as caught:
-        sources().search(request())
+        sources(timeout=QUICK if isinstance(answer, Stall) else 10).search(request())
     assert "hostile" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(provider.requests) == (3 if isinstance(caught.value, TryAgain) else 1)
@@ -272,14 +272,17 @@ def test_counting_without_sizes_takes_a_typical_product(provider: Provider, sour
     assert sources().count(request(start="2016-01-01", end="2016-01-02")).estimated_bytes == 0
 
 
-def test_eodag_keeps_out_of_the_users_home(provider: Provider, sources: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eodag_keeps_out_of_the_users_home(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("EODAG_CFG_DIR", raising=False)
     add(provider, 13)
-    assert len(sources().search(request()).items) == 1
+    config = SourceConfig(("hostile",), provider.settings("hostile"))
+    with Sources(config) as made:
+        assert len(made.search(request()).items) == 1
     assert not (tmp_path / "home").exists()
     monkeypatch.setenv("EODAG_CFG_DIR", str(tmp_path / "own"))
-    assert len(sources().search(request()).items) == 1
+    with Sources(config) as made:
+        assert len(made.search(request()).items) == 1
     assert (tmp_path / "own" / "eodag.yml").exists()
 
 

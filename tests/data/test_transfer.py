@@ -12,7 +12,7 @@ import pytest
 from earthself.data.errors import CredentialsRefused, Damaged, NotThere, ProductChanged, TryAgain
 from earthself.data.http import Http, OpenAccess, RetryPolicy, shown
 from earthself.data.transfer import Checksum, Expected, download
-from provider import Answer, Change, Cut, Drip, File, Lie, Provider, Stall
+from provider import QUICK, Answer, Change, Cut, Drip, File, Lie, Provider, Stall
 
 DATA = bytes(range(256)) * 2000
 ACCESS = OpenAccess("hostile")
@@ -22,8 +22,15 @@ Fetch = Callable[..., int]
 @pytest.fixture
 def fetch(provider: Provider, slept: list[float], tmp_path: Path) -> Fetch:
     """Download `/file` to `tmp_path/file.bin`."""
-    http = Http(0.3, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0))
-    return lambda expected=None, path="/file": download(http, ACCESS, provider.url + path, tmp_path / "file.bin", expected)
+
+    def work(expected: Expected | None = None, path: str = "/file", timeout: float = 10) -> int:
+        http = Http(timeout, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0))
+        try:
+            return download(http, ACCESS, provider.url + path, tmp_path / "file.bin", expected)
+        finally:
+            http.close()
+
+    return work
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -42,7 +49,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     provider: Provider, fetch: Fetch, tmp_path: Path, slept: list[float], fault: Cut | Stall
 ) -> None:
     provider.files["/file"] = File(DATA, faults=[fault, fault])
-    assert fetch() == len(DATA)
+    assert fetch(timeout=QUICK if isinstance(fault, Stall) else 10) == len(DATA)
     assert (tmp_path / "file.bin").read_bytes() == DATA
     asked = [r.headers.get("Range") for r in provider.asked("/file")]
     assert asked == [None, "bytes=200000-", "bytes=400000-"]
@@ -98,10 +105,10 @@ def test_a_file_that_is_replaced_meanwhile_is_not_glued_together(provider: Provi
 def test_a_stalled_and_a_dripping_server_end_in_an_error_that_says_so(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
     provider.files["/file"] = File(DATA, always=Stall(0))
     with pytest.raises(TryAgain, match=r"hostile sent nothing for 0.3 s"):
-        fetch()
+        fetch(timeout=QUICK)
     provider.files["/file"].always = Drip(0.02)
     with pytest.raises(TryAgain, match="less than 1024 bytes a second"):
-        fetch()
+        fetch(timeout=QUICK)
     assert not (tmp_path / "file.bin").exists()
 
 
@@ -209,7 +216,7 @@ def test_redirects_are_followed_but_not_for_ever_and_not_to_files(provider: Prov
 
 def test_two_workers_that_want_one_file_do_not_spoil_it(provider: Provider, slept: list[float], tmp_path: Path) -> None:
     provider.files["/file"] = File(DATA, faults=[Cut(100_000)] * 3)
-    http = Http(0.3, RetryPolicy(3, sleep=slept.append))
+    http = Http(10, RetryPolicy(3, sleep=slept.append))
     workers = [threading.Thread(target=download, args=(http, ACCESS, provider.url + "/file", tmp_path / "file.bin")) for _ in range(4)]
     for worker in workers:
         worker.start()

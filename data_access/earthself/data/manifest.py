@@ -5,6 +5,7 @@ It may be published, so it holds no secrets: addresses lose their query and logi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ from earthself.data.workspace import read_json, write_json
 
 VERSION = 1
 """Version of the form; the schema is `schemas/manifest.schema.json` of this package."""
+DISTRIBUTIONS = tuple(f"earthself-{name}" for name in ("client", "data", "local", "operators", "portal", "processing", "signature"))
+"""All that may be installed; going through everything that is would take seconds."""
 IMAGE_VARIABLE = "EARTHSELF_IMAGE"
 """Names the image that code runs in, with its digest."""
 COMMIT_VARIABLE = "EARTHSELF_COMMIT"
@@ -208,8 +211,11 @@ def sha256_of(path: Path) -> str:
 @cache
 def code_versions() -> Mapping[str, str]:
     """Version of each installed distribution of EarthSelf."""
-    found = {d.metadata["Name"]: d.version for d in metadata.distributions() if str(d.metadata["Name"]).startswith("earthself-")}
-    return dict(sorted(found.items()))
+    found = {}
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @cache
