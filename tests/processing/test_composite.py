@@ -154,7 +154,7 @@ def test_the_order_of_the_products_changes_no_pixel(products, tmp_path):
     for observation in ("S2A_33UUP_20240501T101031_R022", "S2A_33UVP_20240501T101031_R022", None, None):
         products.add(rng.integers(0, 3000, (10, 12)), rng.choice([4, 5, 9], (10, 12)), observation=observation)
     images = []
-    for number, order in enumerate(itertools.permutations(products.items)):
+    for number, order in enumerate(list(itertools.permutations(products.items))[::4]):
         products.items = list(order)
         images.append(run(products, tmp_path, out=f"out{number}")[1])
     assert all((image == images[0]).all() for image in images)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MASKED = (0, 1, 3, 8, 9, 10)
 """Scene classes that are left out by default: no data, defective, cloud shadow, cloud (two kinds), cirrus."""
+CACHE = 32 * 2**20
+"""Bytes of GDAL's block cache that suffice: every source tile is read once where tiles lie on tiles."""
 _OPEN_FILES = 240
 """Files a thread keeps open."""
 

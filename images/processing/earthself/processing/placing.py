@@ -66,19 +66,19 @@ class Placement:
         return _between(exact[0], rows, columns), _between(exact[1], rows, columns)
 
 
-def take(dataset: Any, placement: Placement, window: Window, *, outside: int) -> NDArray[Any]:  # noqa: ANN401 (a rasterio dataset)
-    """Read band 1 of a source raster at the map pixels of `window`; pixels that the source does not cover get `outside`."""
+def take(dataset: Any, placement: Placement, window: Window, *, outside: int, band: int = 1) -> NDArray[Any]:  # noqa: ANN401 (a rasterio dataset)
+    """Read a band of a source raster at the map pixels of `window`; pixels that the source does not cover get `outside`."""
     from rasterio.windows import Window as Rectangle
 
     rows, columns = placement.pixels(window)
     shape = (int(window.height), int(window.width))
     inside = np.broadcast_to((rows >= 0) & (rows < dataset.height) & (columns >= 0) & (columns < dataset.width), shape)
-    out = np.full(shape, outside, dataset.dtypes[0])
+    out = np.full(shape, outside, dataset.dtypes[band - 1])
     if not inside.any():
         return out
     top, bottom = max(0, int(rows.min())), min(dataset.height - 1, int(rows.max()))
     left, right = max(0, int(columns.min())), min(dataset.width - 1, int(columns.max()))
-    data = dataset.read(1, window=Rectangle(left, top, right - left + 1, bottom - top + 1))
+    data = dataset.read(band, window=Rectangle(left, top, right - left + 1, bottom - top + 1))
     found = data[np.clip(rows - top, 0, data.shape[0] - 1), np.clip(columns - left, 0, data.shape[1] - 1)]
     out[inside] = np.broadcast_to(found, shape)[inside]
     return out

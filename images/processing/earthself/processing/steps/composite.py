@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from earthself.data.sentinel2 import BANDS, SCL
-from earthself.processing.compositing import MASKED, Recipe, Scene, median_composite
+from earthself.processing.calibration import item_offset
+from earthself.processing.compositing import CACHE, MASKED, Recipe, Scene, median_composite
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
 from earthself.processing.raster import CogWriter, Grid, gdal
@@ -21,10 +22,6 @@ from earthself.processing.step import StepContext, StepResult
 
 if TYPE_CHECKING:
     import pystac
-
-_EVIDENCE = 512
-"""Pixels a side of the thinned copy on which the offset is checked."""
-_DARK_TARGETS = ("B02", "B03", "B04", "B08", "B11", "B12")
 
 
 def composite(
@@ -49,8 +46,8 @@ def composite(
     _check(items, bands, mask, masked)
     path = ctx.output / "composite.tif"
     threads = max(1, int(ctx.cpus))
-    with gdal():
-        offsets = {item.id: _offset(item, offset) for item in items}
+    with gdal(CACHE):
+        offsets = {item.id: item_offset(item, offset) for item in items}
         base = min(offsets.values())
         scenes = [_scene(item, bands, mask, offsets[item.id] - base) for item in items]
         grid = _grid(ctx, items, bands, resolution, crs)
@@ -84,33 +81,6 @@ def _check(items: Sequence[pystac.Item], bands: Sequence[str], mask: str, masked
             raise BadInput(f"item {item.id} has no scene classification (SCL); leave it out, or use clouds and all with --mask none")
         if missing:
             raise BadInput(f"item {item.id} has no asset {', '.join(missing)}; fetch the product with these bands first")
-
-
-def _offset(item: pystac.Item, stated: int | None) -> int:
-    """What fetching found out already, or else what the product says, held against its own dark pixels."""
-    from earthself.data import radiometry
-
-    known = item.properties.get("earthself:offset")
-    if stated is None and isinstance(known, int):
-        return known
-    evidence = radiometry.look_at_pixels(*_sample(item))
-    product = item.to_dict(include_self_link=False, transform_hrefs=False)
-    return int(radiometry.resolve_offset(product, evidence=evidence, override=stated).value)
-
-
-def _sample(item: pystac.Item) -> tuple[dict[str, Any], Any]:
-    """Bands and SCL, thinned to the same number of pixels."""
-    import rasterio
-
-    present = [name for name in (*_DARK_TARGETS, "SCL") if name in item.assets]
-    with rasterio.open(item.assets[present[0]].href) as dataset:
-        shape = (min(_EVIDENCE, dataset.height), min(_EVIDENCE, dataset.width))
-    read = {}
-    for name in present:
-        with rasterio.open(item.assets[name].href) as dataset:
-            read[name] = dataset.read(1, out_shape=shape)
-    classes = read.pop("SCL", None)
-    return read, classes
 
 
 def _scene(item: pystac.Item, bands: Sequence[str], mask: str, shift: int) -> Scene:
