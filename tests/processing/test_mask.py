@@ -95,6 +95,7 @@ def test_no_mask_only_when_asked_for_and_then_it_is_said(products, tmp_path):
 
 def test_without_the_extra_csmask_says_how_to_install_it(products, tmp_path, monkeypatch):
     products.add("B", random_bands(120, 120, SIX))
+    csmask.load.cache_clear()
     monkeypatch.setattr(csmask.importlib.util, "find_spec", lambda name: None)
     code, result = run(sign, products.folder, tmp_path / "out", "--model", "brightest", "--mask", "csmask")
     assert code == 65

@@ -220,6 +220,7 @@ def compare(manifest: Path, document: Mapping[str, Any], made: Path) -> Outcome:
     named = {str(each["name"]): str(each["href"]) for each in document["outputs"]}
     for name in changed_outputs(document, folder):
         outcome.differences.append(Difference(named.get(name, name), "is gone, or no longer the file that the manifest names"))
+    outcome.differences += _identity(document, made)
     for name, (place, how) in _PAIRS.items():
         old, new = folder / name, made / place / name
         if old.is_file() and new.is_file():
@@ -231,7 +232,6 @@ def compare(manifest: Path, document: Mapping[str, Any], made: Path) -> Outcome:
     if item is not None and (folder / "item.json").is_file():
         outcome.compared.append("item.json")
         outcome.differences += _described(read_json(folder / "item.json"), read_json(item))
-    outcome.differences += _identity(document, made)
     if not outcome.compared:
         outcome.differences.append(Difference(str(folder), "holds none of the files that a map leaves; keep the manifest beside them"))
     return outcome

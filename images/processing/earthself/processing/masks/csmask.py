@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,9 @@ def models_folder() -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
+@lru_cache(maxsize=2)
 def load(bands: tuple[str, ...], level: str, threads: int) -> _Network:
-    """Open the model for 4 or 6 bands and level `l1c` or `l2a`; raises `NotInstalled`."""
+    """Open the model for 4 or 6 bands and level `l1c` or `l2a`, once a process; raises `NotInstalled`."""
     import onnxruntime
 
     path = models_folder() / f"model_{len(bands)}b_{level}.onnx"
