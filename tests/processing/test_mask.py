@@ -76,6 +76,13 @@ def test_auto_takes_the_scene_classification_where_there_is_one(products, tmp_pa
     assert result["warnings"] == []
 
 
+def test_level_1c_has_a_network_of_its_own_and_is_named(products, tmp_path):
+    products.add("A", random_bands(120, 120, SIX), **{"earthself:collection": "S2_MSI_L1C"})
+    result = run(sign, products.folder, tmp_path / "out", "--model", "brightest")[1]
+    assert signatures(tmp_path / "out")["A"].properties["earthself:mask_model"] == "1.0.0-4BL1C"
+    assert any(warning.startswith("1 products are L1C") for warning in result["warnings"])
+
+
 def test_no_scene_classification_is_invented(products, tmp_path):
     products.add("B", random_bands(120, 120, SIX))
     result = run(sign, products.folder, tmp_path / "out", "--model", "brightest", "--mask", "scl")[1]

@@ -18,6 +18,10 @@ import pytest
 import rasterio
 import shapely
 import shapely.geometry
+from affine import Affine
+from earthself.data.area import Area
+from earthself.processing.raster import Grid
+from earthself.processing.scene import place_for
 from scipy.ndimage import distance_transform_edt, uniform_filter
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -193,6 +197,22 @@ def test_an_area_that_covers_the_product_gives_the_product_s_own_id(products, tm
     products.set_area([12, 47, 14, 49])
     run(sign, products.folder, tmp_path / "out", "--model", "brightest")
     assert list(signatures(tmp_path / "out")) == ["P"]
+
+
+@pytest.mark.parametrize(
+    ("area", "window"),
+    [
+        # Its corners are at columns -2372 to 8382 and rows 1590 to 7289 of the tile.
+        ([179.5, -17, -179.5, -16.5], (0, 1536, 8704, 6144)),
+        ([-179.2, -16.9, -179.1, -16.8], None),
+        ([179.5, 60, -179.5, 61], None),
+        ([-180, -90, 180, 90], (0, 0, 10980, 10980)),
+    ],
+)
+def test_windows_of_a_tile_that_the_antimeridian_crosses(area, window):
+    grid = Grid("EPSG:32701", Affine(10, 0, 150_000, 0, -10, 8_190_000), 10_980, 10_980)
+    place = place_for(grid, Area.from_conf(area))
+    assert (place and (place.column, place.row, place.width, place.height)) == window
 
 
 def test_a_product_that_the_area_does_not_touch_is_skipped_not_lost(products, tmp_path):

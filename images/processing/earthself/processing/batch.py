@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
 from earthself.processing.errors import BadInput
+from earthself.processing.scene import is_l1c
 from earthself.processing.step import StepContext, StepResult
 
 if TYPE_CHECKING:
@@ -123,4 +124,7 @@ def _warnings(made: list[pystac.Item], failures: list[dict[str, Any]]) -> list[s
     unmasked = sum(item.properties.get("earthself:mask") == "none" for item in made)
     if unmasked:
         said.append(f"{unmasked} products were not masked for clouds, because mask=none was asked for")
+    above = sum(is_l1c(item) for item in made)
+    if above:
+        said.append(f"{above} products are L1C, reflectance above the atmosphere; models are trained on surface reflectance (L2A)")
     return said

@@ -132,6 +132,12 @@ def _bounds_on(grid: Grid, area: Area) -> tuple[float, float, float, float] | No
     return None if met.area == 0 else tuple(float(value) for value in met.bounds)  # type: ignore[return-value]
 
 
+def is_l1c(item: pystac.Item) -> bool:
+    """Whether a product, or what was made of it, is top-of-atmosphere reflectance (L1C) rather than surface reflectance (L2A)."""
+    said = [item.properties.get(name) for name in ("processing:level", "earthself:collection", "earthself:product")]
+    return "L1C" in next((str(text).upper() for text in said if text), item.id.upper())
+
+
 @dataclass(frozen=True)
 class Scene:
     """The fetched part of one product."""

@@ -24,9 +24,9 @@ import numpy as np
 from earthself.processing.errors import NotInstalled
 from earthself.processing.masks import CLOUD, FARTHEST, SHADOW, MaskOptions
 from earthself.processing.masks.dilate import dilated
+from earthself.processing.scene import is_l1c
 
 if TYPE_CHECKING:
-    import pystac
     from earthself.processing.raster import Grid
     from earthself.processing.scene import Place, Scene
     from numpy.typing import NDArray
@@ -125,7 +125,7 @@ class CsMask:
     """Flag bits from the network; all tiles of the scene are classified when it is made, into a file in `scratch`."""
 
     def __init__(self, scene: Scene, options: MaskOptions, scratch: Path, threads: int = 1) -> None:
-        network = load(bands_of(scene.has, scene.place.product), _level(scene.item), threads)
+        network = load(bands_of(scene.has, scene.place.product), "l1c" if is_l1c(scene.item) else "l2a", threads)
         place = scene.place
         self._place, self._radius = place, options.dilate / (CELL * place.product.resolution)
         columns, rows = _tiles(place.column, place.width), _tiles(place.row, place.height)
@@ -192,10 +192,3 @@ def _sums(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = pixels.shape
     total: NDArray[np.float32] = pixels.reshape(rows // CELL, CELL, columns // CELL, CELL).sum(axis=(1, 3))
     return total
-
-
-def _level(item: pystac.Item) -> str:
-    named = str(
-        item.properties.get("processing:level") or item.properties.get("earthself:collection") or item.properties.get("earthself:product")
-    )
-    return "l1c" if "L1C" in named.upper() else "l2a"
