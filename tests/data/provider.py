@@ -228,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
         fault = self.server.provider.search.faults.pop(0) if self.server.provider.search.faults else self.server.provider.search.always
-        content = json.dumps(self.server.provider.find(body, int(body.get("token", 0)))).encode()
+        start = int(body.get("token") or (int(body.get("page", 1)) - 1) * int(body.get("limit", 10)))
+        content = json.dumps(self.server.provider.find(body, start)).encode()
         self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
     def do_GET(self) -> None:

@@ -131,6 +131,8 @@ def test_an_item_that_does_not_say_what_it_observed_is_refused() -> None:
         (5.1, "N0510"),
         (5.09, "N0509"),
         (2.0, "N0200"),
+        (510, "N0510"),
+        (True, None),
         ("", None),
         ("v3", None),
         (None, None),

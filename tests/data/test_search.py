@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from earthself.data.area import Area
 from earthself.data.errors import BadInput, CredentialsRefused, NotThere, TryAgain
 from earthself.data.http import RetryPolicy
 from earthself.data.query import SearchRequest, SourceConfig
+from earthself.data.radiometry import resolve_offset
 from earthself.data.sources import Sources
 from provider import QUICK, Answer, Provider, Stall
 
@@ -119,6 +121,14 @@ def test_parts_of_a_tile_are_all_found(provider: Provider, sources: Make) -> Non
     for part in ("26_57", "27_55"):
         provider.add_product(f"S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_{part}")
     assert len(sources().search(request()).items) == 2
+
+
+def test_texts_that_look_like_numbers_stay_texts(provider: Provider, sources: Make) -> None:
+    stated = {"earthself:part": "26_57", "processing:version": "05.00", "a:b": "007", "a:c": "1e5", "a:d": {"e": "01.20"}, "a:f": False}
+    provider.add_product(name(13), properties=stated)
+    properties = sources().search(request()).items[0]["properties"]
+    assert {key: properties[key] for key in stated} == stated
+    assert properties["earthself:observation"].endswith("_R022_26_57")
 
 
 def test_products_that_do_not_say_what_they_are_are_left_out_and_counted(provider: Provider, sources: Make) -> None:
@@ -235,6 +245,52 @@ def test_the_bundled_providers_offer_sentinel_2_without_credentials() -> None:
     assert all(catalogue.offers(each, "S2_MSI_L2A") for each in (*SourceConfig().providers, "cop_dataspace"))
     assert not catalogue.needs_login("earth_search", ["https://sentinel-cogs.s3.us-west-2.amazonaws.com/a/B04.tif"])
     assert catalogue.needs_login("planetary_computer", ["https://sentinel2l2a01.blob.core.windows.net/a/B04.tif"])
+
+
+def moved_here(provider: Provider, name: str) -> SourceConfig:
+    """A bundled provider whose catalogue is served by ours."""
+    return SourceConfig((name,), f"{name}:\n  search:\n    api_endpoint: {provider.url}/search\n")
+
+
+def test_a_real_item_of_earth_search_is_read_in_the_open_over_https(provider: Provider, shared: Path) -> None:
+    document = json.loads((shared / "stac_items" / "S2A_28QCH_20200714_0_L2A.json").read_text())
+    provider.items = [document]
+    wanted = SearchRequest(Area.from_conf([-16.9, 20.1, -16.8, 20.2]), "2020-07-14", "2020-07-15")
+    with Sources(moved_here(provider, "earth_search")) as made:
+        found = made.search(wanted)
+        assert found.provider == "earth_search"
+        item = found.items[0]
+        assert item["properties"]["earthself:observation"] == "S2A_28QCH_20200714T115221_R123"
+        assert item["properties"]["earthself:baseline"] == "N0214"
+        assert item["properties"]["earthself:access"] == "open"
+        assert item["assets"]["B8A"]["href"] == document["assets"]["B8A"]["href"]
+        assert [a for a in item["assets"] if a in ("B02", "B03", "B04", "B08", "SCL")] == ["B02", "B03", "B04", "B08", "SCL"]
+        assert provider.requests[0].body["collections"] == ["sentinel-2-l2a"]
+        assert resolve_offset(item).value == 0
+
+
+def test_the_pages_of_earth_search_are_counted(provider: Provider) -> None:
+    for tile in range(1, 61):
+        for day in range(1, 11):
+            add(provider, day, tile=f"{tile:02d}UUP")
+    with Sources(moved_here(provider, "earth_search")) as made:
+        assert len(made.search(request()).items) == 600
+    assert [r.body.get("page") for r in provider.requests] == ["1", "2", "3"]
+
+
+def test_a_real_item_of_the_planetary_computer_needs_its_token(provider: Provider, shared: Path) -> None:
+    name = "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531"
+    provider.items = [json.loads((shared / "stac_items" / f"{name}_raster_ext.json").read_text())]
+    provider.counts = False
+    wanted = SearchRequest(Area.from_conf([-148.5, 60.5, -148, 61]), "2019-06-29", "2019-06-30")
+    with Sources(moved_here(provider, "planetary_computer")) as made:
+        found = made.search(wanted)
+        item = found.items[0]
+        assert (item["id"], found.number_matched) == (name, None)
+        assert item["properties"]["earthself:access"] == "login"
+        assert item["properties"]["s2:processing_baseline"] == "02.12"
+        assert item["assets"]["SCL"]["href"].endswith("_SCL_20m.tif")
+        assert made.count(wanted).products == 1
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from eodag import EODataAccessGateway, SearchResult
 
 _PAGE = 250
+# EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
+_AS_STATED = "earthself:stated"
 _AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
 
 # What EODAG's own settings make harder than it is: Earth Search's COGs lie in the open under https, EODAG only offers them as s3
@@ -214,9 +216,9 @@ class Catalogue:
         for name, config in configs.items():
             search = getattr(config, "search", None)
             if search is not None:
-                ours = {"timeout": self.config.timeout, "retry_total": 0, "retry_status_forcelist": []}
+                ours: dict[str, Any] = {"timeout": self.config.timeout, "retry_total": 0, "retry_status_forcelist": []}
                 if getattr(search, "type", "") == "StacSearch":
-                    ours["asset_key_from_href"] = False
+                    ours |= {"asset_key_from_href": False, "metadata_mapping": {_AS_STATED: "$.properties"}}
                 updates.setdefault(name, {})["search"] = ours
         for name, secrets in self.config.credentials.items():
             config = configs.get(name) or dag.providers.pruned_providers_config.get(name)
@@ -315,7 +317,7 @@ class Login:
 
 def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
     """Put in our changes to bundled providers, and the providers of the settings."""
-    dag.update_providers_config(dict_conf={n: c for n, c in _OVERRIDES.items() if n not in extra})
+    dag.update_providers_config(dict_conf=_OVERRIDES)
     if extra:
         dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
     # EODAG leaves out a provider whose settings it cannot read, with a line in its log.
@@ -374,7 +376,8 @@ def _page_limit(provider: Any) -> int:  # noqa: ANN401 - EODAG's provider
 def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
     """EODAG's product as a STAC 1.1 item with everything that the catalogue stated."""
     geometry = product.geometry.__geo_interface__
-    properties = {k: v for k, v in product.properties.items() if k != "id" and not k.startswith("eodag:") and v is not None}
+    known = {**product.properties, **product.properties.get(_AS_STATED, {})}
+    properties = {k: v for k, v in known.items() if k not in ("id", _AS_STATED) and not k.startswith("eodag:") and v is not None}
     properties["datetime"] = product.properties.get("datetime") or product.properties.get("start_datetime")
     assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
     link = product.properties.get("eodag:download_link")

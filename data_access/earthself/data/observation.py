@@ -192,6 +192,8 @@ def _baseline(value: Any) -> str | None:  # noqa: ANN401 - whatever a catalogue 
     """`05.10`, `5.1` (a number that lost its zeros), `0510`, `N0510` -> `N0510`."""
     if isinstance(value, float):
         value = f"{value:05.2f}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value:04d}"
     found = re.fullmatch(r"[Nn]?(\d{2})\.?(\d{2})", str(value or "").strip(), re.ASCII)
     return f"N{found[1]}{found[2]}" if found else None
 
