@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from earthself.data import legends
 from earthself.processing import voting
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import CogWriter, Grid, gdal, windows
 from earthself.processing.signatures import NODATA, NOT_CLEAR, Files, Signature, common_legend, datatake, open_signatures
 from earthself.processing.step import StepContext, StepResult
@@ -62,15 +64,17 @@ def mosaic(
         CogWriter(path, grid, len(voting.BANDS), "uint16", 0, categorical=True, descriptions=voting.BANDS, threads=_threads(ctx)) as cog,
     ):
         signatures = open_signatures(items, grid, legend_id)
-        seen, inside = _vote(ctx, signatures, area, grid, cog)
+        seen = _vote(ctx, signatures, Zone.of(area, grid), cog)
+    share = seen.observed / seen.total
     item = _item(ctx, grid, area, items, legend_id)
+    item.properties["earthself:observed_fraction"] = round(share, 6)
+    item.properties["earthself:unclassified_fraction"] = round(seen.unclassified / seen.total, 6)
     ctx.write([item], **{"area.geojson": area.geojson})
-    share = seen / inside if inside else 0.0
     return StepResult(
         message=f"{len(items)} signatures of {item.properties['earthself:datatakes']} datatakes cover {share:.1%} of the area",
         metrics={
             "signatures": len(items),
-            "pixels": inside,
+            "pixels": grid.width * grid.height,
             "observed_fraction": round(share, 6),
             "cpu_seconds_cog": round(cog.copy_seconds, 3),
         },
@@ -78,22 +82,37 @@ def mosaic(
     )
 
 
-def _vote(ctx: StepContext, signatures: Sequence[Signature], area: Area, grid: Grid, cog: CogWriter) -> tuple[int, int]:
-    """Fill the map window by window; returns how many pixels of the area were observed, and how many there are."""
-    zone = Zone.of(area, grid)
-    todo = list(windows(grid, WINDOW))
-    seen = inside = 0
+@dataclass
+class _Seen:
+    """Square metres of the area."""
+
+    total: float = 0.0
+    observed: float = 0.0
+    unclassified: float = 0.0
+    """Observed, but without a class."""
+
+    def add(self, bands: NDArray[np.uint16], m2: NDArray[np.float64]) -> None:
+        """Count a window; `m2` is the size of the area within each pixel."""
+        observed = bands[2] > 0
+        self.total += float(m2.sum())
+        self.observed += float(m2[observed].sum())
+        self.unclassified += float(m2[observed & (bands[0] == 0)].sum())
+
+
+def _vote(ctx: StepContext, signatures: Sequence[Signature], zone: Zone, cog: CogWriter) -> _Seen:
+    """Fill the map window by window; returns how much of the area was observed."""
+    todo = list(windows(zone.grid, WINDOW))
+    seen = _Seen()
     with Files() as files:
         for done, window in enumerate(todo):
             mask = zone.touched(window)
             if mask.any():
-                bands = voted(signatures, grid, window, files)
+                bands = voted(signatures, zone.grid, window, files)
                 bands[:, ~mask] = 0
                 cog.write(bands, window)
-                seen += int(np.count_nonzero(bands[2]))
-                inside += int(mask.sum())
+                seen.add(bands, zone.coverage(window) * pixel_m2(zone.grid, window))
             ctx.progress((done + 1) / (len(todo) + 1), f"{done + 1} of {len(todo)} windows")
-    return seen, inside
+    return seen
 
 
 def voted(signatures: Sequence[Signature], grid: Grid, window: Window, files: Files) -> NDArray[np.uint16]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from earthself.data import legends
 from earthself.data.area import Area
-from earthself.processing import picture
+from earthself.processing import layout, picture
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, file_fields
@@ -62,28 +63,40 @@ def quicklook(
 
 def _map(item: pystac.Item, area: Area, path: Path, title: str, warnings: Sequence[str]) -> None:
     import rasterio
-    from rasterio.features import geometry_mask
 
-    legend = legends.legend(str(item.properties.get("earthself:legend")))
     with rasterio.open(item.assets["land_cover"].href) as dataset:
         grid = Grid.of(dataset)
         if list(dataset.descriptions)[:3] != ["code", "confidence", "observations"]:
             raise BadInput(f"item {item.id}: bands {dataset.descriptions} are not those that the step mosaic writes")
-        shape = picture.thinned((grid.height, grid.width))
-        code, observations = (dataset.read(band, out_shape=shape) for band in (1, 3))
-    outline = in_crs(area, grid.crs)
-    transform = grid.transform @ grid.transform.scale(grid.width / shape[1], grid.height / shape[0])
-    inside = np.asarray(geometry_mask([outline], shape, transform, all_touched=max(grid.height, grid.width) <= max(shape), invert=True))
-    unseen = float((inside & (observations == 0)).sum() / max(1, inside.sum()))
+        outline = in_crs(area, grid.crs)
+        plan = layout.plan(layout.regions(outline), *picture.MAP, picture.GAP)
+        rasters = [_part(dataset, grid, outline, panel.bounds) for panel in plan.panels]
     about = picture.MapPicture(
         title=title,
         subtitle=_subtitle(item, grid),
         notes=_notes(item),
-        warnings=[*_said(item, unseen), *warnings],
-        legend=legend,
+        warnings=[*_said(item), *warnings],
+        legend=legends.legend(str(item.properties.get("earthself:legend"))),
         outline=outline,
     )
-    picture.draw(path, about, picture.Thinned(grid, code, observations > 0, inside))
+    picture.draw(path, about, plan, rasters)
+
+
+def _part(dataset: Any, grid: Grid, outline: Any, bounds: layout.Bounds) -> picture.Thinned:  # noqa: ANN401 (rasterio, shapely)
+    """Read what of the map lies within the bounds, thinned."""
+    from rasterio.features import geometry_mask
+    from rasterio.windows import Window
+
+    (left, upper), (right, lower) = (~grid.transform @ corner for corner in ((bounds[0], bounds[3]), (bounds[2], bounds[1])))
+    columns = (max(0, math.floor(left)), min(grid.width, math.ceil(right)))
+    rows = (max(0, math.floor(upper)), min(grid.height, math.ceil(lower)))
+    window = Window(columns[0], rows[0], max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+    part = grid.window_grid(window)
+    shape = picture.thinned_shape((part.height, part.width))
+    code, observations = (dataset.read(band, window=window, out_shape=shape) for band in (1, 3))
+    transform = part.transform @ part.transform.scale(part.width / shape[1], part.height / shape[0])
+    inside = np.asarray(geometry_mask([outline], shape, transform, all_touched=shape == (part.height, part.width), invert=True))
+    return picture.Thinned(part, code, observations > 0, inside)
 
 
 def _thumbnail(ctx: StepContext, item: pystac.Item) -> Path:
@@ -92,7 +105,7 @@ def _thumbnail(ctx: StepContext, item: pystac.Item) -> Path:
     legend = legends.legend(str(item.properties.get("earthself:legend")))
     with rasterio.open(item.assets["segmentation"].href) as dataset:
         grid = Grid.of(dataset)
-        shape = picture.thinned((grid.height, grid.width), THUMBNAIL)
+        shape = picture.thinned_shape((grid.height, grid.width), THUMBNAIL)
         code = dataset.read(1, out_shape=shape)
     seen: NDArray[np.bool_] = np.ones(shape, np.bool_)
     if "flags" in item.assets:
@@ -129,11 +142,15 @@ def _notes(item: pystac.Item) -> list[str]:
     return [*notes, "Mapped area, not an estimate", "Contains modified Copernicus Sentinel data"]
 
 
-def _said(item: pystac.Item, unseen: float) -> list[str]:
-    said: list[Any] = list(item.properties.get("earthself:warnings", ()))
-    if unseen > 0:
+def _said(item: pystac.Item) -> list[str]:
+    said = [str(one) for one in item.properties.get("earthself:warnings", ())]
+    unseen = 1 - float(item.properties.get("earthself:observed_fraction", 1))
+    if unseen > 5e-5:
         said.append(f"{max(unseen, 0.001):.1%} of the area was not observed (clouds, shadows, or no product)")
-    return [str(one) for one in said]
+    nameless = float(item.properties.get("earthself:unclassified_fraction", 0))
+    if nameless > 5e-5:
+        said.append(f"{max(nameless, 0.001):.1%} of the area was observed but got no class")
+    return said
 
 
 def _own_area(item: pystac.Item) -> Area:
