@@ -28,8 +28,8 @@ MASKED = (0, 1, 3, 8, 9, 10)
 """Scene classes that are left out by default: no data, defective, cloud shadow, cloud (two kinds), cirrus."""
 CACHE = 32 * 2**20
 """Bytes of GDAL's block cache that suffice: every source tile is read once where tiles lie on tiles."""
-_OPEN_FILES = 240
-"""Files a thread keeps open."""
+_OPEN_FILES = 720
+"""Files that all threads together keep open."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class _Workers:
     def _files(self) -> _Files:
         files: _Files | None = getattr(self._local, "files", None)
         if files is None:
-            files = self._local.files = _Files(self.grid)
+            files = self._local.files = _Files(self.grid, _OPEN_FILES // self.recipe.threads)
             self._all.append(files)
         return files
 
@@ -191,8 +191,8 @@ class _Workers:
 class _Files:
     """Open files of one thread, and the memory that it reads into."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, most: int) -> None:
+        self._grid, self._most = grid, max(1, most)
         self._open: OrderedDict[Path, tuple[Any, Placement, tuple[int, int] | None]] = OrderedDict()
         self._buffers: dict[int, NDArray[np.uint16]] = {}
 
@@ -232,7 +232,7 @@ class _Files:
             raise BadInput(f"{path} cannot be read: {error}") from error
         source = Grid.of(dataset)
         self._open[path] = (dataset, Placement(source, self._grid), _alignment(source, self._grid))
-        if len(self._open) > _OPEN_FILES:
+        if len(self._open) > self._most:
             self._open.popitem(last=False)[1][0].close()
         return self._open[path]
 

@@ -96,6 +96,7 @@ def in_crs(area: Area, crs: str) -> Any:  # noqa: ANN401 (a shapely geometry)
     west, south, east, north = shape.bounds
     dense = shapely.segmentize(shape, min(_DENSE, max(east - west, north - south) / _PIECES))
     projected = shapely.transform(dense, lambda lonlat: np.column_stack(to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)))
+    projected = projected if projected.is_valid else shapely.make_valid(projected)
     shapely.prepare(projected)
     return projected
 

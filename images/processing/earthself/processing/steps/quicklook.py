@@ -36,7 +36,7 @@ def quicklook(
     ctx: StepContext,
     *,
     title: Annotated[str, "headline of the picture"] = "Land cover",
-    warnings: Annotated[list[str], "further sentences to show under the map, as a JSON list"] = [],  # noqa: B006 (read only)
+    warnings: Annotated[tuple[str, ...], "further sentences to show under the map, as a JSON list"] = (),
 ) -> StepResult:
     """Draw `quicklook.png` of the map in the input catalog (asset `land_cover`), and `<id>.png` of each signature (`segmentation`)."""
     items = ctx.items()
