@@ -59,7 +59,7 @@ class Stack:
         self.home = Home(settings.home)
         self._say = say
 
-    def up(self, timeout: float = 180) -> Running:
+    def up(self, timeout: float = 300) -> Running:
         """Start everything and wait until a workflow can be triggered; `timeout` in seconds.
 
         Raises `PortTaken`, `BadSetting`, or `NotReady` with the log to read; what was started is stopped again then.
