@@ -12,22 +12,19 @@ MAX_PRODUCTS = 10_000
 SCHEMA: dict[str, dict[str, Any]] = {
     "area": {
         "title": "Area",
-        "description": "[west, south, east, north] in degrees (west > east crosses the antimeridian), or a GeoJSON (Multi)Polygon, "
-        "longitude before latitude.",
+        "description": "[west, south, east, north] in degrees, such as [14.2, 48.2, 14.4, 48.3] (west > east crosses the antimeridian), or a "
+        "GeoJSON Polygon or MultiPolygon; longitude before latitude.",
         "type": ["object", "array"],
-        "examples": [[14.2, 48.2, 14.4, 48.3]],
     },
     "start": {
         "title": "Start",
         "description": "First day or instant (RFC 3339), such as 2017-06-13 or 2017-06-13T10:00:00Z.",
         "type": "string",
-        "examples": ["2017-06-01"],
     },
     "end": {
         "title": "End",
-        "description": "First day or instant that is no longer part of the period.",
+        "description": "First day or instant that is no longer part of the period, such as 2017-07-01.",
         "type": "string",
-        "examples": ["2017-07-01"],
     },
     "collection": {
         "title": "Collection",
@@ -35,7 +32,6 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "default": "S2_MSI_L2A",
-        "examples": ["S2_MSI_L2A"],
     },
     "provider": {
         "title": "Provider",
