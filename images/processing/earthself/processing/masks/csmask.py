@@ -116,6 +116,7 @@ def load(bands: tuple[str, ...], level: str, threads: int) -> _Network:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would burn the cores of other steps
     mean, deviation = (np.array(values, np.float32)[:, None, None] for values in statistics["img"])
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return _Network(session, tuple(_BAND_NAMES[name] for name in statistics["band_names"]), mean, deviation, str(about["model"]["version"]))
