@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from earthself.data.catalogue import Catalogue
 from earthself.data.http import RetryPolicy
+from earthself.data.login import Logins
 from earthself.data.query import SourceConfig
 from earthself.data.sources import Sources
 from hypothesis import settings
@@ -65,7 +66,7 @@ def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: 
         one = Sources(wanted, retries=retries, downloads=tmp_path / "downloads")
         one._catalogue = catalogues.setdefault(wanted.to_json(), one._catalogue)
         one._catalogue.retries = retries
-        one._catalogue._access.clear()
+        one._logins = Logins(one._catalogue)
         made.append(one)
         return one
 

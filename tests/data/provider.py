@@ -124,7 +124,7 @@ class Provider:
         self.page_cap = 1000
         """Most items of one answer."""
         self.login: Callable[[dict[str, str], str], bool] | None = None
-        """Says from headers and query whether a file may be given; None lets all in."""
+        """Says from headers and query whether a file may be given; None lets all in. `/token` is always open."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -239,7 +239,11 @@ class _Handler(BaseHTTPRequestHandler):
         if file is None:
             return self._send(404, b"", {})
         fault = file.faults.pop(0) if file.faults else file.always
-        if self.server.provider.login is not None and not self.server.provider.login(dict(self.headers), parts.query):
+        if (
+            parts.path != "/token"
+            and self.server.provider.login is not None
+            and not self.server.provider.login(dict(self.headers), parts.query)
+        ):
             return self._send(401, b"", {})
         if file.redirect:
             return self._send(302, b"", {"Location": file.redirect})

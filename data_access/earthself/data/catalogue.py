@@ -1,4 +1,4 @@
-"""The one owner of EODAG: searching providers page by page, and signing requests with its login plugins.
+"""The one owner of EODAG: its settings, its errors, and searching providers page by page (`login` adds its login plugins).
 
 EODAG swallows errors, falls back without saying so, asks the web for collections that it does not know and keeps its settings in
 the user's home. Here each of these is turned off, and every failure becomes an error that says whose fault it is.
@@ -14,8 +14,9 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, NotThere, TryAgain
@@ -25,6 +26,7 @@ from earthself.data.query import SearchRequest, SourceConfig
 if TYPE_CHECKING:
     from eodag import EODataAccessGateway, SearchResult
 
+_T = TypeVar("_T")
 _PAGE = 250
 # EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
 _AS_STATED = "earthself:stated"
@@ -53,12 +55,11 @@ class Catalogue:
         self._dag: EODataAccessGateway | None = None
         self._known: dict[str, Any] = {}
         self._locked: set[str] = set()
-        self._access: dict[tuple[str, str], Login] = {}
         self._lock = threading.Lock()
 
     def providers(self) -> list[str]:
         """Names of all providers that can be asked."""
-        self._gateway()
+        self.gateway()
         return sorted(self._known)
 
     def offers(self, provider: str, collection: str) -> bool:
@@ -71,11 +72,11 @@ class Catalogue:
         Raises `CredentialsRefused`, `TryAgain`, `NotThere` or `DataError` for a provider that fails.
         """
         page = min(page, _page_limit(self._provider(provider)))
-        result = self._ask(provider, lambda: self._search(provider, request, page))
+        result = self.patiently(provider, lambda: self._search(provider, request, page))
         # A server that caps its pages below what was asked looks finished to EODAG after the first: ask for pages of that size.
         if 0 < len(result) < min(page, result.number_matched or 0):
             page = len(result)
-            result = self._ask(provider, lambda: self._search(provider, request, page))
+            result = self.patiently(provider, lambda: self._search(provider, request, page))
         seen: set[str] = set()
         matched = result.number_matched
         if not len(result):
@@ -87,16 +88,7 @@ class Catalogue:
             seen.update(item["id"] for item in fresh)
             yield fresh, matched
             here = result
-            result = self._ask(provider, lambda: next(here.next_page(update=False), None))  # noqa: B023 - called at once
-
-    def access(self, item: Mapping[str, Any]) -> Login:
-        """The login for the files of an item, one for each provider and collection so that tokens are shared."""
-        provider = str(item["properties"]["earthself:provider"])
-        collection = str(item["properties"]["earthself:collection"])
-        with self._lock:
-            if (provider, collection) not in self._access:
-                self._access[provider, collection] = Login(self, provider, collection, item)
-            return self._access[provider, collection]
+            result = self.patiently(provider, lambda: next(here.next_page(update=False), None))  # noqa: B023 - called at once
 
     def needs_login(self, provider: str, hrefs: list[str]) -> bool:
         """Whether any of these addresses is served only with the provider's login plugin."""
@@ -118,7 +110,7 @@ class Catalogue:
         return " ".join(text.split())[:300]
 
     def _search(self, provider: str, request: SearchRequest, page: int) -> SearchResult:
-        dag = self._gateway()
+        dag = self.gateway()
         if not self.offers(provider, request.collection):
             raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
         criteria: dict[str, Any] = {}
@@ -137,10 +129,11 @@ class Catalogue:
             **criteria,
         )
 
-    def _ask(self, provider: str, work: Any) -> Any:  # noqa: ANN401 - whatever the call gives
-        return self.retries.run(lambda: self._translated(provider, work))
+    def patiently(self, provider: str, work: Callable[[], _T]) -> _T:
+        """Call EODAG as `once`, and again while its failure may pass."""
+        return self.retries.run(lambda: self.once(provider, work))
 
-    def _translated(self, provider: str, work: Any) -> Any:  # noqa: ANN401
+    def once(self, provider: str, work: Callable[[], _T]) -> _T:
         """Call EODAG and turn its errors into ours."""
         try:
             return work()
@@ -149,14 +142,15 @@ class Catalogue:
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
             raise _translate(error, provider, self) from None
 
-    def _gateway(self) -> EODataAccessGateway:
+    def gateway(self) -> EODataAccessGateway:
+        """EODAG, set up."""
         with self._lock:
             if self._dag is None:
                 self._dag = self._load()
             return self._dag
 
     def _provider(self, name: str) -> Any:  # noqa: ANN401 - EODAG's provider
-        self._gateway()
+        self.gateway()
         if name in self._locked:
             raise CredentialsRefused(
                 f"{name} answers only with a login, and there is none; set its credentials in the provider settings (connection `eodag`)"
@@ -200,9 +194,7 @@ class Catalogue:
             ) from None
         return dag
 
-    def _settings_folder(self) -> Any:  # noqa: ANN401 - a path
-        from pathlib import Path
-
+    def _settings_folder(self) -> Path:
         if named := os.environ.get("EODAG_CFG_DIR"):
             return Path(named)
         folder = tempfile.mkdtemp(prefix="earthself-eodag-")
@@ -213,13 +205,14 @@ class Catalogue:
         """Credentials in, retries and time-outs ours, the provider's own asset keys kept."""
         updates: dict[str, dict[str, Any]] = {}
         configs = dag.providers.configs
+        once = {"retry_total": 0, "retry_status_forcelist": []}
         for name, config in configs.items():
+            updates[name] = {topic: dict(once) for topic in _AUTH_TOPICS if getattr(config, topic, None) is not None}
             search = getattr(config, "search", None)
             if search is not None:
-                ours: dict[str, Any] = {"timeout": self.config.timeout, "retry_total": 0, "retry_status_forcelist": []}
-                if getattr(search, "type", "") == "StacSearch":
-                    ours |= {"asset_key_from_href": False, "metadata_mapping": {_AS_STATED: "$.properties"}}
-                updates.setdefault(name, {})["search"] = ours
+                updates[name]["search"] = {"timeout": self.config.timeout, **once}
+            if getattr(search, "type", "") == "StacSearch":
+                updates[name]["search"] |= {"asset_key_from_href": False, "metadata_mapping": {_AS_STATED: "$.properties"}}
         for name, secrets in self.config.credentials.items():
             config = configs.get(name) or dag.providers.pruned_providers_config.get(name)
             if config is None:
@@ -230,89 +223,6 @@ class Catalogue:
             for topic in topics:
                 updates.setdefault(name, {}).setdefault(topic, {})["credentials"] = dict(secrets)
         dag.update_providers_config(dict_conf=updates)
-
-
-class Login:
-    """Signs requests with EODAG's login plugin of one provider and collection."""
-
-    def __init__(self, catalogue: Catalogue, provider: str, collection: str, item: Mapping[str, Any]) -> None:
-        """Nothing is asked yet."""
-        self.provider = provider
-        self._catalogue, self._collection, self._item = catalogue, collection, item
-        self._plugin: Any = None
-        self._auth: Any = None
-        self._lock = threading.Lock()
-
-    def sign(self, url: str) -> tuple[str, dict[str, str]]:
-        """The URL with its token, or the headers, that the plugin gives; unchanged for hosts that the plugin is not for."""
-        import requests
-
-        if urlsplit(url).scheme == "s3":
-            return self._presigned(url), {}
-        if not self._applies(url):
-            return url, {}
-        plain = requests.Request("GET", url).prepare()
-        before = dict(plain.headers)
-        signed = self._authenticated()(plain)
-        return str(signed.url), {k: str(v) for k, v in signed.headers.items() if before.get(k) != v}
-
-    def renew(self) -> bool:
-        """Forget the token, since it was refused, and build the plugin anew."""
-        with self._lock:
-            had = self._auth is not None
-            self._plugin = self._auth = None
-            return had
-
-    def _presigned(self, url: str) -> str:
-        """The https address, valid for an hour, of an s3:// object."""
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        plugin = self._login_plugin()
-        if plugin is None or not hasattr(plugin, "get_s3_client"):
-            raise CredentialsRefused(f"{self.provider} offers {url} on s3 without a login for it; choose another provider")
-        pays = {"RequestPayer": "requester"} if getattr(plugin.config, "requester_pays", False) else {}
-        made: str = self._catalogue._translated(  # noqa: SLF001 - the two are one module
-            self.provider,
-            lambda: plugin.get_s3_client().generate_presigned_url(
-                "get_object", Params={"Bucket": bucket, "Key": key, **pays}, ExpiresIn=3600
-            ),
-        )
-        return made
-
-    def _applies(self, url: str) -> bool:
-        plugin = self._login_plugin()
-        if plugin is None or hasattr(plugin, "get_s3_client"):
-            return False
-        pattern = getattr(plugin.config, "matching_url", None)
-        if pattern:
-            return re.match(pattern, url) is not None
-        hosts = {urlsplit(asset["href"]).netloc for asset in self._item.get("assets", {}).values()}
-        return urlsplit(url).netloc in hosts
-
-    def _login_plugin(self) -> Any:  # noqa: ANN401 - EODAG's plugin or None
-        with self._lock:
-            if self._plugin is None:
-                self._plugin = self._catalogue._translated(self.provider, self._build) or False  # noqa: SLF001
-            return self._plugin or None
-
-    def _build(self) -> Any:  # noqa: ANN401
-        from eodag.api.product import EOProduct
-
-        dag = self._catalogue._gateway()  # noqa: SLF001
-        if self.provider not in self._catalogue.providers():
-            raise BadInput(f"the product is of provider {self.provider!r}, which is not in the provider settings of this task; add it")
-        hrefs = [a["href"] for a in self._item.get("assets", {}).values()]
-        properties = {"id": self._item["id"], "geometry": self._item["geometry"], "eodag:download_link": hrefs[0] if hrefs else ""}
-        product = EOProduct(self.provider, properties, collection=self._collection)
-        # EODAG has no public way to the login of a product that was not just searched; pinned below its next major version.
-        product._register_downloader_from_manager(dag._plugins_manager)  # noqa: SLF001
-        return product.downloader_auth
-
-    def _authenticated(self) -> Any:  # noqa: ANN401 - a requests AuthBase
-        plugin = self._login_plugin()
-        with self._lock:
-            # Plugins with tokens keep and refresh them themselves: asking again is cheap and never stale.
-            self._auth = self._catalogue._ask(self.provider, plugin.authenticate)  # noqa: SLF001
-            return self._auth
 
 
 def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
@@ -378,7 +288,7 @@ def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
     geometry = product.geometry.__geo_interface__
     known = {**product.properties, **product.properties.get(_AS_STATED, {})}
     properties = {k: v for k, v in known.items() if k not in ("id", _AS_STATED) and not k.startswith("eodag:") and v is not None}
-    properties["datetime"] = product.properties.get("datetime") or product.properties.get("start_datetime")
+    properties.setdefault("datetime", product.properties.get("start_datetime"))
     assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
     link = product.properties.get("eodag:download_link")
     if link and not assets:

@@ -22,6 +22,7 @@ from earthself.data.catalogue import Catalogue
 from earthself.data.errors import BadInput, Damaged, DataError, NotThere, TryAgain
 from earthself.data.http import Access, Http, OpenAccess, RetryPolicy
 from earthself.data.items import METADATA, PRODUCT, normalised
+from earthself.data.login import Logins
 from earthself.data.observation import newest_of_each, observed_at
 from earthself.data.query import Count, Found, SearchRequest, SourceConfig
 from earthself.data.radiometry import mixed_baselines
@@ -45,6 +46,7 @@ class Sources:
         self.config = config or SourceConfig.from_env()
         policy = retries or RetryPolicy(attempts=self.config.attempts)
         self._catalogue = Catalogue(self.config, policy)
+        self._logins = Logins(self._catalogue)
         self._http = Http(self.config.timeout, policy)
         self._downloads = downloads
 
@@ -201,7 +203,7 @@ class Sources:
 
     def _access(self, item: Mapping[str, Any]) -> Access:
         if item["properties"].get("earthself:access") == "login":
-            return self._catalogue.access(item)
+            return self._logins.access(item)
         return OpenAccess(str(item["properties"].get("earthself:provider", "the provider")))
 
     def _one(self, item: Mapping[str, Any], band: str, target: Path) -> Path:
