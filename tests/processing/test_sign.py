@@ -259,9 +259,34 @@ def test_a_model_that_looks_around_sees_the_same_neighbours_in_every_window(prod
     stack = np.stack([at_10m(bands[band], band, HEIGHT, WIDTH) for band in BANDS]) / 10_000
     mean = np.stack([uniform_filter(band, 3) for band in stack])
     top_two = np.sort(mean, axis=0)[-2:]
-    decided = (top_two[1] - top_two[0] > 1e-5)[512:1024, 512:1024]
-    np.testing.assert_array_equal(layer(item, "segmentation")[decided], (mean.argmax(0) + 1)[512:1024, 512:1024][decided])
-    assert {each["asset"]: each["window"] for each in item.properties["earthself:inputs"]}["B04"] == [511, 511, 514, 514]
+    inner = (slice(513, 1023), slice(513, 1023))
+    decided = (top_two[1] - top_two[0] > 1e-5)[inner]
+    codes, flags = layer(item, "segmentation"), layer(item, "flags")
+    np.testing.assert_array_equal(codes[1:-1, 1:-1][decided], (mean.argmax(0) + 1)[inner][decided])
+    # Of the rim it cannot know: no byte of the next blocks was read, and none is claimed to be covered.
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert (codes[edge] == 0).all()
+        assert (flags[edge] == 1).all()
+    assert not flags[1:-1, 1:-1].any()
+    assert {each["asset"]: each["window"] for each in item.properties["earthself:inputs"]}["B04"] == [512, 512, 512, 512]
+    footprint = shapely.geometry.shape(item.geometry)
+    assert not footprint.contains(shapely.geometry.shape(pixels_area(512, 512, 512, 512)))
+    assert footprint.buffer(1e-7).contains(shapely.geometry.shape(pixels_area(513, 513, 510, 510)))
+
+
+def test_a_window_grows_when_its_rim_would_cut_into_the_area(products, tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_MODELS", str(brightest_model(tmp_path / "models", name="blurred", context=1)))
+    products.add("P", random_bands(HEIGHT, WIDTH, BANDS))
+    products.set_area(pixels_area(512, 600, 20, 10))
+    run(sign, products.folder, tmp_path / "out", "--model", "blurred", "--mask", "none")
+    assert list(signatures(tmp_path / "out")) == ["P_W0-512-1024-512"]
+
+
+def test_a_whole_product_has_no_rim(products, tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_MODELS", str(brightest_model(tmp_path / "models", name="blurred", context=1)))
+    products.add("P", random_bands(300, 200, BANDS))
+    run(sign, products.folder, tmp_path / "out", "--model", "blurred", "--mask", "none")
+    assert not (layer(signatures(tmp_path / "out")["P"], "flags") & 1).any()
 
 
 def test_an_offset_is_taken_off_before_the_model_sees_a_pixel(products, tmp_path):

@@ -36,11 +36,23 @@ class Place:
     """Columns."""
     height: int
     """Rows."""
+    rim: int = 0
+    """Pixels at those edges of the signature that are not the product's, of which the model could not see all neighbours: no data."""
 
     @property
     def grid(self) -> Grid:
         """Grid of the signature."""
         return self.product.window_grid(self.window)
+
+    @property
+    def inner(self) -> Window:
+        """The signature without its rim, as a window of the signature's grid."""
+        from rasterio.windows import Window
+
+        left, top = self.rim * (self.column > 0), self.rim * (self.row > 0)
+        right = self.rim * (self.column + self.width < self.product.width)
+        bottom = self.rim * (self.row + self.height < self.product.height)
+        return Window(left, top, self.width - left - right, self.height - top - bottom)
 
     @property
     def window(self) -> Window:
@@ -72,6 +84,7 @@ class Place:
         t = self.product.transform
         return {
             "window": [self.column, self.row, self.width, self.height],
+            "rim": self.rim,
             "product": {
                 "crs": self.product.crs,
                 "transform": [t.a, t.b, t.c, t.d, t.e, t.f],
@@ -87,23 +100,27 @@ class Place:
         try:
             product = value["product"]
             height, width = product["shape"]
-            return cls(Grid(product["crs"], Affine(*product["transform"]), width, height), *value["window"])
+            left, top, columns, rows = value["window"]
+            return cls(Grid(product["crs"], Affine(*product["transform"]), width, height), left, top, columns, rows, value["rim"])
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{value!r} does not say where a scene lies in its product; make it with the step fetch") from error
 
 
-def place_for(product: Grid, area: Area | None) -> Place | None:
-    """Find the window of `product` that the area needs, aligned to 512-pixel blocks; None where they do not meet."""
+def place_for(product: Grid, area: Area | None, rim: int = 0) -> Place | None:
+    """Find the window of `product` that the area needs, aligned to 512-pixel blocks; None where they do not meet.
+
+    The area lies inside the window's rim: a model that looks `rim` pixels around sees all that it needs without a byte of the next block.
+    """
     if area is None:
-        return Place(product, 0, 0, product.width, product.height)
+        return Place(product, 0, 0, product.width, product.height, rim)
     bounds = _bounds_on(product, area)
     if bounds is None:
         return None
     left, bottom, right, top = bounds
     t = product.transform
-    first_column, last_column = _blocks((left - t.c) / t.a, (right - t.c) / t.a, product.width)
-    first_row, last_row = _blocks((top - t.f) / t.e, (bottom - t.f) / t.e, product.height)
-    return Place(product, first_column, first_row, last_column - first_column, last_row - first_row)
+    first_column, last_column = _blocks((left - t.c) / t.a - rim, (right - t.c) / t.a + rim, product.width)
+    first_row, last_row = _blocks((top - t.f) / t.e - rim, (bottom - t.f) / t.e + rim, product.height)
+    return Place(product, first_column, first_row, last_column - first_column, last_row - first_row, rim)
 
 
 def _blocks(first: float, last: float, size: int) -> tuple[int, int]:

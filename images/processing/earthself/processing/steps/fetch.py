@@ -117,7 +117,7 @@ class Fetcher:
             mask = self.needs.mask.resolved(source.has)
             readers = source.open(self.needs.bands)
             product = _product_grid(item.id, readers)
-            place = place_for(product, self.area)
+            place = place_for(product, self.area, self.needs.context)
             if place is None:
                 return None
             extra = needed(mask, source.has, place)
@@ -127,7 +127,7 @@ class Fetcher:
             paths = {band: folder / f"{band}.tif" for band in readers}
 
             def copy(band: str) -> dict[str, Any]:
-                wanted = [place.grown(self.needs.context)] * (band in self.needs.bands) + [extra.window] * (band in extra.bands)
+                wanted = [place.grown(0)] * (band in self.needs.bands) + [extra.window] * (band in extra.bands)
                 copied = _copy(readers[band], product, _around(wanted), paths[band], compress=self.compress)
                 return copied | _named(item, band)
 

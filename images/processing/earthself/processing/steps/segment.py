@@ -46,7 +46,8 @@ def segment(ctx: StepContext, *, model: Annotated[str, "name in the model regist
 def segment_scene(scene: Scene, mask: Mask, model: Model, folder: Path, meter: Meter) -> pystac.Item:
     """Write the signature of one scene into `folder` and describe it (docs/architecture.md, "A signature").
 
-    A pixel is nodata when any band of the model is; what is masked is not shown to the model and has code 0.
+    A pixel is nodata when any band of the model is, or when the model cannot see all of its neighbours; what is masked is not shown to
+    the model and has code 0.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seen = np.zeros(256, np.int64)
@@ -74,8 +75,18 @@ def _look(scene: Scene, mask: Mask, model: Model, window: Window) -> tuple[NDArr
     missing = numbers.min(axis=0) == 0
     rows, columns = int(window.height), int(window.width)
     flags = mask.read(window)
-    flags[missing[margin : margin + rows, margin : margin + columns]] |= NODATA
+    flags[missing[margin : margin + rows, margin : margin + columns] | _on_rim(scene, window)] |= NODATA
     return flags, reflectance
+
+
+def _on_rim(scene: Scene, window: Window) -> NDArray[np.bool_]:
+    """Pixels of the window whose neighbours lie in blocks that were not read; the model cannot speak about them."""
+    inner, first_row, first_column = scene.place.inner, int(window.row_off), int(window.col_off)
+    rows, columns = np.arange(first_row, first_row + int(window.height)), np.arange(first_column, first_column + int(window.width))
+    inside_rows = (rows >= inner.row_off) & (rows < inner.row_off + inner.height)
+    inside_columns = (columns >= inner.col_off) & (columns < inner.col_off + inner.width)
+    outside: NDArray[np.bool_] = ~(inside_rows[:, None] & inside_columns[None, :])
+    return outside
 
 
 def _classify(model: Model, reflectance: NDArray[np.float32], flags: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
@@ -197,7 +208,7 @@ def _signature(scene: Scene, model: Model, folder: Path, seen: NDArray[np.int64]
 
 
 def _footprint(scene: Scene) -> dict[str, Any] | None:
-    """Cut the product's footprint to the signature's window, or take the window's outline where the product has none."""
+    """Cut the product's footprint to the signature's window without its rim, or take the window's outline where the product has none."""
     import shapely
     import shapely.geometry
 
@@ -205,7 +216,9 @@ def _footprint(scene: Scene) -> dict[str, Any] | None:
         return scene.item.geometry
     from earthself.processing.items import raster_item
 
-    outline = shapely.geometry.shape(raster_item("outline", scene.grid, scene.item.datetime, None, {}).geometry)
+    outline = shapely.geometry.shape(
+        raster_item("outline", scene.grid.window_grid(scene.place.inner), scene.item.datetime, None, {}).geometry
+    )
     met = shapely.intersection(shapely.make_valid(shapely.geometry.shape(scene.item.geometry)), outline)
     parts = [part for part in getattr(met, "geoms", [met]) if part.geom_type in {"Polygon", "MultiPolygon"} and part.area > 0]
     if not parts:
