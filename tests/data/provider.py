@@ -232,9 +232,12 @@ class _Handler(BaseHTTPRequestHandler):
         content = json.dumps(self.server.provider.find(body, start)).encode()
         self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        self.server.provider.requests.append(Request("GET", parts.path, dict(self.headers), parse_qs(parts.query)))
+        self.server.provider.requests.append(Request(self.command, parts.path, dict(self.headers), parse_qs(parts.query)))
         file = self.server.provider.files.get(parts.path)
         if file is None:
             return self._send(404, b"", {})
@@ -273,7 +276,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         try:
-            self._body(body, fault)
+            self._body(b"" if self.command == "HEAD" else body, fault)
         except OSError:
             self.close_connection = True
 

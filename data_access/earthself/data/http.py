@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -147,6 +148,7 @@ class Http:
         self.retries = retries or RetryPolicy()
         self._clock = clock
         self._client: httpx.Client | None = None
+        self._opening = threading.Lock()
 
     @property
     def least_progress(self) -> float:
@@ -232,7 +234,7 @@ class Http:
 
     def _follow(self, access: Access, url: str, headers: dict[str, str]) -> httpx.Response:
         """Send the request and go after redirects; each hop is signed anew, so that no token goes to a host that it is not for."""
-        client = self._client or self._open()
+        client = self._open()
         for hop in range(_MAX_REDIRECTS):
             signed, extra = access.sign(url) if hop == 0 or _is_http(url) else (url, {})
             if not _is_http(signed):
@@ -264,9 +266,11 @@ class Http:
     def _open(self) -> httpx.Client:
         import httpx
 
-        limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
-        self._client = httpx.Client(timeout=self.timeout, limits=limits, headers={"User-Agent": "earthself"})
-        return self._client
+        with self._opening:
+            if self._client is None:
+                limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
+                self._client = httpx.Client(timeout=self.timeout, limits=limits, headers={"User-Agent": "earthself"})
+            return self._client
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ def newest_of_each(items: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for item in items:
+        item["properties"].pop("earthself:superseded_by", None)
         groups.setdefault(str(item["properties"]["earthself:observation"]), []).append(item)
     used: list[dict[str, Any]] = []
     superseded: list[dict[str, Any]] = []

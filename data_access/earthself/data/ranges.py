@@ -161,7 +161,7 @@ class _Opener:
 
 
 class BandReader:
-    """One band of one product, open for reading windows. Use it as a context manager."""
+    """One band of one product, open for reading windows by one thread at a time. Use it as a context manager."""
 
     def __init__(self, dataset: DatasetReader, what: str, nodata: float | None, source: RangeSource | None = None, moved: int = 0) -> None:
         """Take an open single-band dataset; `moved` are bytes that had to come over the net before it could be opened."""
