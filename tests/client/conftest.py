@@ -86,7 +86,14 @@ class Server:
         return [
             {"task_id": "search", "state": "failed" if failed else "success", **ended},
             {"task_id": "sign", "state": "upstream_failed" if failed else "success", **ended, "map_index": 0},
-            {"task_id": "sign", "state": "upstream_failed" if failed else "running", **ended, "map_index": 1, "end_date": None},
+            {
+                "task_id": "sign",
+                "state": "upstream_failed" if failed else "queued",
+                **ended,
+                "map_index": 1,
+                "start_date": None,
+                "end_date": None,
+            },
         ]
 
 

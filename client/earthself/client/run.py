@@ -67,16 +67,16 @@ class Run:
     def wait(self, progress: Callable[[list[Progress]], None] | None = None, timeout: float | None = None, interval: float = 0.5) -> Run:
         """Wait until the run ends and return it; `timeout` and `interval` in seconds.
 
-        `progress` is called with all tasks whenever one of them changed. Raises `RunFailed` with the reason that the failed
-        task logged, and `TryAgain` after the timeout; the run goes on then.
+        `progress` is called with all tasks whenever one of them changed or ran for another second. Raises `RunFailed` with the
+        reason that the failed task logged, and `TryAgain` after the timeout; the run goes on then.
         """
         deadline = time.monotonic() + timeout if timeout is not None else None
-        shown: list[tuple[str, str, int, int]] = []
+        shown: list[tuple[str, str, int, int, int]] = []
         while True:
             status = self.status
             if progress:
                 tasks = self.tasks()
-                if (now := [(task.task, task.state, task.done, task.total) for task in tasks]) != shown:
+                if (now := [(task.task, task.state, task.done, task.total, int(task.seconds)) for task in tasks]) != shown:
                     shown = now
                     progress(tasks)
             if status == "success":

@@ -76,11 +76,11 @@ def _up(stack: Stack, options: argparse.Namespace) -> int:
     else:
         _say(f"""
 EarthSelf is up: {running.url}
-  users         {", ".join(USERS)}; passwords in {stack.home.passwords_file}
+  users          {", ".join(USERS)}; passwords in {stack.home.passwords_file}
   EarthSignature {running.signature} (gRPC)
-  sample        {running.sample} (a STAC API with 21 real Sentinel-2 patches)
-  results       {stack.home.workspace}
-  logs          {stack.home.logs}
+  sample         {running.sample} (a STAC API with 21 real Sentinel-2 patches)
+  results        {stack.home.workspace}
+  logs           {stack.home.logs}
 Only this machine reaches it. It does not isolate tenants from each other: all workflows run as your own user.""")
     if options.detach:
         return 0
