@@ -7,6 +7,7 @@ the network's numbers into codes, confidence and flags stands in the card, so th
 from __future__ import annotations
 
 import json
+from calendar import month_name
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any, Literal
 from earthself.data.legends import legend
 from earthself.processing.models.errors import BadCard
 
-WATER_BANDS = ("B03", "B04", "B08", "B11")
+WATER_BANDS = ("B03", "B08", "B11")
 """Bands that a water rule needs among the model's own."""
 
 
@@ -31,6 +32,10 @@ class ModelClass:
     """For people."""
     min_probability: float
     """Below this probability (0-1) a pixel gets no class."""
+    confidence: tuple[tuple[float, float], ...]
+    """Knots (probability 0-1, confidence 0-100) of a piecewise linear curve."""
+    months: tuple[int, ...]
+    """Months (1-12) in which the class was learnt; empty where the card does not say."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class WaterLimits:
 
     mndwi_min: float
     """Least (B03 - B11) / (B03 + B11)."""
-    ndvi_max: float
-    """Greatest (B08 - B04) / (B08 + B04)."""
+    ndwi_min: float
+    """Least (B03 - B08) / (B03 + B08)."""
     nir_max: float
     """Greatest reflectance in B08."""
     swir_max: float
@@ -89,8 +94,6 @@ class ModelCard:
     """Least lead (0-1) of the best over the second-best code."""
     novelty_threshold: float | None
     """Above it a pixel is outside the training; None where the network has no output `novelty`."""
-    confidence: tuple[tuple[float, float], ...]
-    """Knots (probability 0-1, confidence 0-100) of a piecewise linear curve."""
     water: WaterRule | None
     """None where the model knows water itself, or not at all."""
     limits: tuple[str, ...]
@@ -110,6 +113,20 @@ class ModelCard:
         """Codes that the model can emit, ascending, without 0."""
         found = {c.code for c in self.classes} | ({self.water.code} if self.water else set())
         return tuple(sorted(found - {0}))
+
+    def cautions(self, month: int) -> tuple[str, ...]:
+        """What a reader of a map of this month (1-12) must know: classes that were learnt in other months only."""
+        learnt: dict[int, set[int]] = {}
+        for entry in self.classes:
+            if entry.code and entry.months:
+                learnt.setdefault(entry.code, set()).update(entry.months)
+        names = legend(self.legend)
+        return tuple(
+            f"model {self.id} knows {names.name(code)} (code {code}) from {_spelled(months)} only; "
+            f"in {month_name[month]} such land may be called something else"
+            for code, months in sorted(learnt.items())
+            if month not in months
+        )
 
     @classmethod
     def read(cls, path: Path) -> ModelCard:
@@ -134,11 +151,10 @@ class ModelCard:
             context=given.get("context", 0),
             legend=said["legend"],
             validated_level=said["validated_level"],
-            classes=tuple(ModelClass(c["code"], c["name"], c.get("min_probability", 0.0)) for c in said["classes"]),
+            classes=tuple(_class(c) for c in said["classes"]),
             softmax=said.get("activation") == "softmax",
             min_margin=said.get("min_margin", 0.0),
             novelty_threshold=said["novelty"]["threshold"] if "novelty" in said else None,
-            confidence=tuple((float(p), float(c)) for p, c in said.get("confidence", {}).get("knots", [(0, 0), (1, 100)])),
             water=_water(said.get("water")),
             limits=tuple(document["limits"]),
             sha256=document["file"]["sha256"],
@@ -148,10 +164,19 @@ class ModelCard:
         return card
 
 
+def _class(value: Mapping[str, Any]) -> ModelClass:
+    knots = tuple((float(p), float(c)) for p, c in value.get("confidence", ((0, 0), (1, 100))))
+    return ModelClass(value["code"], value["name"], value.get("min_probability", 0.0), knots, tuple(value.get("months", ())))
+
+
 def _water(value: Mapping[str, Any] | None) -> WaterRule | None:
     if value is None:
         return None
     return WaterRule(value["code"], value["confidence"], WaterLimits(**value["sure"]), WaterLimits(**value["perhaps"]))
+
+
+def _spelled(months: set[int]) -> str:
+    return ", ".join(month_name[m] for m in sorted(months))
 
 
 @cache
@@ -188,8 +213,9 @@ def _check_meaning(card: ModelCard, where: str) -> None:
     missing = [band for band in WATER_BANDS if card.water and band not in card.bands]
     if missing:
         raise BadCard(f"{where}: the water rule needs {', '.join(missing)} among the model's bands {', '.join(card.bands)}")
-    steps = [p for p, _ in card.confidence]
-    if steps != sorted(set(steps)) or steps[-1] > 1:
-        raise BadCard(f"{where}: output/confidence/knots: probabilities must rise from 0 to 1, found {steps}")
+    for number, entry in enumerate(card.classes):
+        steps = [p for p, _ in entry.confidence]
+        if steps != sorted(set(steps)) or steps[-1] > 1:
+            raise BadCard(f"{where}: output/classes/{number}/confidence: probabilities must rise within 0 to 1, found {steps}")
     if card.layout == "pixels" and card.context:
         raise BadCard(f"{where}: layout 'pixels' sees single pixels, yet context is {card.context}; use layout 'image'")

@@ -28,14 +28,13 @@ class Decider:
         self._codes = np.array(codes, dtype=np.uint16)
         least = [min(c.min_probability for c in card.classes if c.code == code) for code in codes]
         self._least = np.array(least, dtype=np.float32)
-        p, value = zip(*card.confidence, strict=True)
-        self._curve = np.rint(np.interp(np.arange(_STEPS + 1) / _STEPS, p, value)).clip(0, 100).astype(np.uint8)
+        self._curves = np.stack([_curve(card.classes[members[0]].confidence) for members in self._members])
         self._bands = {name: i for i, name in enumerate(card.bands)}
 
     def __call__(
         self, pixels: NDArray[np.float32], probabilities: NDArray[np.float32], novelty: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Codes, confidence and flags, each (n), of reflectances (bands, n), probabilities (classes, n), novelty (n) or None."""
+        """Decide codes, confidence, flags, (n), of reflectance (bands, n), probabilities (classes, n), novelty (1 or classes, n) or None."""
         merged = self._merge(probabilities)
         best = merged.argmax(axis=0)
         lead = np.take_along_axis(merged, best[None], axis=0)[0]
@@ -47,9 +46,9 @@ class Decider:
         flags = np.where(sure, 0, NO_CLASS).astype(np.uint8)
         if novelty is not None and self._card.novelty_threshold is not None:
             # Written so that a distance which is not a number counts as far away.
-            novel = ~(novelty <= self._card.novelty_threshold)
+            novel = ~(self._distance(novelty, best) <= self._card.novelty_threshold)
             flags[novel] = NOVEL
-        confidence = self._curve[(lead * _STEPS).astype(np.int32).clip(0, _STEPS)]
+        confidence = self._curves[best, (lead * _STEPS).astype(np.int32).clip(0, _STEPS)]
         self._apply_water(pixels, code, confidence, flags)
         unknown = (flags & (NOVEL | NO_CLASS)) != 0
         code[unknown] = 0
@@ -64,27 +63,43 @@ class Decider:
             return probabilities[[m[0] for m in self._members]]
         return np.stack([probabilities[m].sum(axis=0) for m in self._members])
 
+    def _distance(self, novelty: NDArray[np.float32], best: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Novelty with respect to the best code, where the network gives one per class."""
+        if len(novelty) == 1:
+            return np.asarray(novelty[0], np.float32)
+        per_code = novelty[[m[0] for m in self._members]]
+        for row, members in enumerate(self._members):
+            if len(members) > 1:
+                per_code[row] = novelty[members].min(axis=0)
+        return np.asarray(np.take_along_axis(per_code, best[None], axis=0)[0], np.float32)
+
     def _apply_water(
         self, pixels: NDArray[np.float32], code: NDArray[np.uint16], confidence: NDArray[np.uint8], flags: NDArray[np.uint8]
     ) -> None:
         rule = self._card.water
         if rule is None:
             return
-        green, red, nir, swir = (pixels[self._bands[b]] for b in ("B03", "B04", "B08", "B11"))
-        perhaps = inside(rule.perhaps, green, red, nir, swir)
+        green, nir, swir = (pixels[self._bands[b]] for b in ("B03", "B08", "B11"))
+        perhaps = inside(rule.perhaps, green, nir, swir)
         if not perhaps.any():
             return
-        sure = perhaps & inside(rule.sure, green, red, nir, swir)
+        sure = perhaps & inside(rule.sure, green, nir, swir)
         flags[perhaps] = NO_CLASS
         flags[sure] = WATER
         code[sure] = rule.code
         confidence[sure] = rule.confidence
 
 
-def inside(
-    limits: WaterLimits, green: NDArray[np.float32], red: NDArray[np.float32], nir: NDArray[np.float32], swir: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Where all limits hold, (n), without divisions, so that dark pixels do no harm. MNDWI: Xu 2006, doi:10.1080/01431160600589179."""
+def inside(limits: WaterLimits, green: NDArray[np.float32], nir: NDArray[np.float32], swir: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where all limits hold, (n), without divisions, so that dark pixels do no harm.
+
+    NDWI: McFeeters 1996, doi:10.1080/01431169608948714; MNDWI: Xu 2006, doi:10.1080/01431160600589179.
+    """
+    ndwi = green - nir >= limits.ndwi_min * (green + nir)
     mndwi = green - swir >= limits.mndwi_min * (green + swir)
-    ndvi = nir - red <= limits.ndvi_max * (nir + red)
-    return mndwi & ndvi & (nir <= limits.nir_max) & (swir <= limits.swir_max)
+    return ndwi & mndwi & (nir <= limits.nir_max) & (swir <= limits.swir_max)
+
+
+def _curve(knots: tuple[tuple[float, float], ...]) -> NDArray[np.uint8]:
+    probability, confidence = zip(*knots, strict=True)
+    return np.asarray(np.rint(np.interp(np.arange(_STEPS + 1) / _STEPS, probability, confidence)).clip(0, 100), np.uint8)

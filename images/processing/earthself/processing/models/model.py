@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from earthself.processing.models.card import ModelCard
     from numpy.typing import NDArray
 
-_BLOCK = 16384
-"""Pixels a run of the network: what they need stays in the processor's cache. Each run has this size, so that a pixel's
-arithmetic does not depend on how many neighbours a window happens to hold."""
+_SIDE = 128
+"""Rows and columns of a tile, its margins included. Every run has this size, so that what a run needs stays in the processor's
+cache and a pixel's arithmetic does not depend on how large a window happens to be."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Model:
                 raise DoesNotFit(f"the card of {card.id} has a novelty threshold, but {path} has no output 'novelty', only {names}")
             self._outputs.append("novelty")
         self._check_declared(path)
+        self._tile = self._tile_shape()
         self._decide = Decider(card)
 
     @property
@@ -58,89 +59,134 @@ class Model:
     def predict(self, reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> Prediction:
         """Classify a window.
 
-        `reflectance` is (bands, h, w), surface reflectance 0-1 in the card's order of bands, 20 m bands repeated to 10 m;
-        `valid` is (h, w), False where a pixel is not to be looked at. Raises `DoesNotFit` for any other shape.
+        `reflectance` is (bands, h, w), surface reflectance 0-1 in the card's order of bands, 20 m bands repeated to 10 m, NaN where
+        there is none; `valid` is (h, w), False where a pixel is not to be named. A model with context sees what lies around a valid
+        pixel, valid or not: give `card.context` pixels more on each side than are wanted, and windows will join without a seam.
+        Raises `DoesNotFit` for any other shape.
         """
         self._check_given(reflectance, valid)
-        shape = valid.shape
-        codes, confidence, flags = np.zeros(valid.size, np.uint16), np.zeros(valid.size, np.uint8), np.zeros(valid.size, np.uint8)
-        pixels = np.asarray(reflectance, dtype=np.float32).reshape(len(self.card.bands), -1)
-        wanted = np.flatnonzero(valid)
+        pixels = np.asarray(reflectance, dtype=np.float32)
         finite = np.isfinite(pixels.sum(axis=0))
-        if not finite.all():
-            flags[wanted[~finite[wanted]]] = NODATA
-            wanted = wanted[finite[wanted]]
-        runs = self._run_blocks(pixels, wanted) if self.card.context == 0 else self._run_whole(pixels, wanted, shape)
-        for where, seen, probabilities, novelty in runs:
-            codes[where], confidence[where], flags[where] = self._decide(seen, probabilities, novelty)
-        return Prediction(codes.reshape(shape), confidence.reshape(shape), flags.reshape(shape))
+        wanted = valid & finite
+        said = Prediction(np.zeros(valid.shape, np.uint16), np.zeros(valid.shape, np.uint8), np.zeros(valid.shape, np.uint8))
+        said.flags[valid & ~finite] = NODATA
+        if self.card.context:
+            self._predict_tiles(pixels, finite, wanted, said)
+        else:
+            self._predict_pixels(pixels.reshape(len(pixels), -1), np.flatnonzero(wanted), said)
+        return said
 
-    def raw(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Run the network alone on single pixels (bands, n); returns probabilities (classes, n) and novelty (n) or None."""
-        found = [(p, n) for _, _, p, n in self._run_blocks(pixels, np.arange(pixels.shape[1]))]
-        if not found:
-            return np.zeros((len(self.card.classes), 0), np.float32), None
-        novelty = [n for _, n in found if n is not None]
-        return np.concatenate([p for p, _ in found], axis=1), np.concatenate(novelty) if novelty else None
-
-    def _run_blocks(self, pixels: NDArray[np.float32], wanted: NDArray[np.intp]) -> Iterator[_Run]:
-        block = np.zeros((len(pixels), _BLOCK), np.float32)
-        contiguous = wanted.size == pixels.shape[1]
-        for start in range(0, wanted.size, _BLOCK):
-            where = wanted[start : start + _BLOCK]
+    def _predict_pixels(self, pixels: NDArray[np.float32], wanted: NDArray[np.intp], said: Prediction) -> None:
+        codes, confidence, flags = said.codes.reshape(-1), said.confidence.reshape(-1), said.flags.reshape(-1)
+        block = np.zeros((len(pixels), self._tile[0] * self._tile[1]), np.float32)
+        every = wanted.size == pixels.shape[1]
+        for start in range(0, wanted.size, block.shape[1]):
+            where = wanted[start : start + block.shape[1]]
             n = where.size
-            block[:, :n] = pixels[:, start : start + n] if contiguous else pixels[:, where]
-            block[:, n:] = 0.1
-            given = block.T if self.card.layout == "pixels" else block[None, :, None, :]
-            probabilities, novelty = self._run(given, _BLOCK)
-            yield where, block[:, :n], probabilities[:, :n], None if novelty is None else novelty[:n]
+            block[:, :n] = pixels[:, start : start + n] if every else pixels[:, where]
+            probabilities, novelty = self._run(block)
+            decided = self._decide(block[:, :n], probabilities[:, :n], None if novelty is None else novelty[:, :n])
+            codes[where], confidence[where], flags[where] = decided
 
-    def _run_whole(self, pixels: NDArray[np.float32], wanted: NDArray[np.intp], shape: tuple[int, ...]) -> Iterator[_Run]:
-        given = np.where(np.isfinite(pixels), pixels, 0).reshape(1, len(pixels), *shape)
-        probabilities, novelty = self._run(given, pixels.shape[1])
-        yield wanted, pixels[:, wanted], probabilities[:, wanted], None if novelty is None else novelty[wanted]
+    def _predict_tiles(self, pixels: NDArray[np.float32], finite: NDArray[np.bool_], wanted: NDArray[np.bool_], said: Prediction) -> None:
+        tile = np.zeros((len(pixels), *self._tile), np.float32)
+        for rows, columns, inside in _tiles(wanted.shape, self._tile, self.card.context):
+            named = wanted[rows.named, columns.named]
+            if not named.any():
+                continue
+            tile[:] = 0
+            around = (rows.seen, columns.seen)
+            np.copyto(tile[:, rows.placed, columns.placed], pixels[:, *around], where=finite[around])
+            probabilities, novelty = self._run(tile.reshape(len(pixels), -1))
+            chosen = np.zeros(self._tile, np.bool_)
+            chosen[inside] = named
+            at = np.flatnonzero(chosen)
+            seen = tile.reshape(len(pixels), -1)[:, at]
+            codes, confidence, flags = self._decide(seen, probabilities[:, at], None if novelty is None else novelty[:, at])
+            inner = (rows.named, columns.named)
+            said.codes[inner][named], said.confidence[inner][named], said.flags[inner][named] = codes, confidence, flags
 
-    def _run(self, given: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def _run(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Probabilities (classes, n) and novelty (1 or classes, n) of one tile, (bands, n)."""
+        count, classes = pixels.shape[1], len(self.card.classes)
+        image = self.card.layout == "image"
+        given = pixels.reshape(1, len(pixels), *self._tile) if image else np.ascontiguousarray(pixels.T)
         try:
-            found = self._session.run(self._outputs, {self._input.name: np.ascontiguousarray(given, dtype=np.float32)})
+            found = self._session.run(self._outputs, {self._input.name: given})
         except Exception as error:  # onnxruntime raises classes of its own that share no public base
             raise DoesNotFit(f"model {self.id} refused an input of shape {given.shape}: {str(error)[:300]}") from error
         first = np.asarray(found[0], dtype=np.float32)
-        classes = len(self.card.classes)
-        expected = (count, classes) if self.card.layout == "pixels" else (1, classes, *given.shape[2:])
+        expected = (1, classes, *self._tile) if image else (count, classes)
         if first.shape != expected:
             raise DoesNotFit(
                 f"model {self.id} answered with shape {first.shape}; its card has {classes} classes, so {expected} was expected"
             )
-        probabilities = first.T if self.card.layout == "pixels" else first.reshape(classes, -1)
-        novelty = np.asarray(found[1], dtype=np.float32).reshape(-1) if len(found) > 1 else None
-        if novelty is not None and novelty.size != count:
-            raise DoesNotFit(f"model {self.id} gave {novelty.size} novelty values for {count} pixels")
+        probabilities = first.reshape(classes, count) if image else first.T
+        if len(found) == 1:
+            return probabilities, None
+        second = np.asarray(found[1], dtype=np.float32)
+        if second.size not in {count, count * classes}:
+            raise DoesNotFit(f"model {self.id} gave {second.size} novelty values for {count} pixels and {classes} classes")
+        novelty = second.reshape(-1, count) if image else second.reshape(count, -1).T
         return probabilities, novelty
+
+    def _tile_shape(self) -> tuple[int, int]:
+        """Rows and columns of a run: what the file fixes, else a side that is large beside the context."""
+        context = self.card.context
+        side = max(_SIDE, -(-8 * context // _SIDE) * _SIDE)
+        fixed = [n if isinstance(n, int) else side for n in self._input.shape[2:]] if self.card.layout == "image" else [side, side]
+        if min(fixed) <= 2 * context:
+            raise DoesNotFit(
+                f"model {self.id} wants tiles of {fixed[0]} x {fixed[1]} pixels, its card says context {context}: nothing is left inside"
+            )
+        return fixed[0], fixed[1]
 
     def _check_declared(self, path: Path) -> None:
         shape, bands = list(self._input.shape), len(self.card.bands)
-        wanted, axis = (2, 1) if self.card.layout == "pixels" else (4, 1)
+        wanted = 2 if self.card.layout == "pixels" else 4
         if self._input.type != "tensor(float)":
             raise DoesNotFit(f"{path} wants {self._input.type}; reflectance is float32, export the model with a float input")
-        if len(shape) != wanted or (isinstance(shape[axis], int) and shape[axis] != bands):
+        if len(shape) != wanted or (isinstance(shape[1], int) and shape[1] != bands):
             kind = f"(pixels, {bands})" if wanted == 2 else f"(1, {bands}, height, width)"
             raise DoesNotFit(f"{path} wants input {shape}; its card says layout {self.card.layout!r} with {bands} bands, that is {kind}")
 
     def _check_given(self, reflectance: NDArray[Any], valid: NDArray[Any]) -> None:
         bands = self.card.bands
         if reflectance.ndim != 3 or len(reflectance) != len(bands):
-            raise DoesNotFit(
-                f"model {self.id} needs (bands, h, w) with the {len(bands)} bands {', '.join(bands)}; it was given {reflectance.shape}"
-            )
+            named = f"the {len(bands)} bands {', '.join(bands)}"
+            raise DoesNotFit(f"model {self.id} needs (bands, h, w) with {named}; it was given {reflectance.shape}")
         if valid.shape != reflectance.shape[1:] or valid.dtype != np.bool_:
             raise DoesNotFit(f"the valid mask is {valid.dtype} {valid.shape}; bool {reflectance.shape[1:]} was expected")
 
 
-_Run = tuple["NDArray[np.intp]", "NDArray[np.float32]", "NDArray[np.float32]", "NDArray[np.float32] | None"]
+@dataclass(frozen=True)
+class _Span:
+    """One tile along one axis."""
+
+    named: slice
+    """Pixels of the window that this tile decides."""
+    seen: slice
+    """Pixels of the window that it looks at."""
+    placed: slice
+    """Where those lie in the tile."""
 
 
-def _open(path: Path, threads: int) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def _tiles(shape: tuple[int, ...], tile: tuple[int, int], context: int) -> Iterator[tuple[_Span, _Span, tuple[slice, slice]]]:
+    for row in _spans(shape[0], tile[0], context):
+        for column in _spans(shape[1], tile[1], context):
+            inside = tuple(slice(context, context + s.named.stop - s.named.start) for s in (row, column))
+            yield row, column, (inside[0], inside[1])
+
+
+def _spans(size: int, side: int, context: int) -> Iterator[_Span]:
+    inner = side - 2 * context
+    for start in range(0, size, inner):
+        end = min(start + inner, size)
+        first, last = max(0, start - context), min(size, end + context)
+        yield _Span(slice(start, end), slice(first, last), slice(first - start + context, last - start + context))
+
+
+def _open(path: Path, threads: int) -> Any:  # noqa: ANN401 (onnxruntime ships no types)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

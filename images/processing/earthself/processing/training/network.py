@@ -1,53 +1,41 @@
-"""The baseline's network: a small perceptron on log reflectance with a distance to the training beside it, as one ONNX graph.
+"""The baseline's network: a small perceptron on `features`, with the distance to each kind's training beside it.
 
-Differences of log reflectances are logs of band ratios, so the first layer can form any normalised index by itself. Each pixel
-stands alone (1x1), which keeps windowed and whole results equal and inference at several megapixels a CPU second.
+`Network` runs in numpy while models are compared; `graph` writes the same as ONNX, with the features inside, so that whoever
+has the file needs no code of ours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from earthself.processing.training.features import BANDS, CEILING, FLOOR, ROUGH, SMOOTH, STILL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FLOOR = 0.001
-"""Reflectance below which differences are noise; logs are taken above it."""
-CEILING = 2.0
-"""Reflectance above which all is cloud or glint."""
-
 
 @dataclass(frozen=True)
 class Network:
-    """Weights of the baseline, enough to write the graph or to run it in numpy."""
+    """Weights, for features (n, COUNT) and kinds in a fixed order."""
 
     mean: NDArray[np.float32]
-    """Of log reflectance, (bands)."""
+    """Of each feature, (COUNT)."""
     spread: NDArray[np.float32]
-    """Standard deviation of log reflectance, (bands)."""
+    """Standard deviation of each feature, (COUNT)."""
     layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
     """Weights (out, in) and bias (out) of each layer; ReLU between, softmax behind the last."""
-    centres: NDArray[np.float32]
-    """Prototypes of the training in whitened space, (k, bands)."""
     whiten: NDArray[np.float32]
     """(bands, bands): maps standardised log reflectance to the space of the prototypes."""
+    prototypes: tuple[NDArray[np.float32], ...]
+    """For each kind (k, bands): typical spectra of its training, whitened."""
+    reach: tuple[float, ...]
+    """For each kind: the distance that counts as 1."""
 
-    def features(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Standardised log reflectance of (n, bands)."""
-        return standardise(reflectance, self.mean, self.spread)
-
-    def distance(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Distance to the nearest prototype, (n), of (n, bands)."""
-        z = self.features(reflectance) @ self.whiten.T
-        square = (z**2).sum(1)[:, None] - 2 * z @ self.centres.T + (self.centres**2).sum(1)
-        return np.asarray(np.sqrt(np.maximum(square.min(axis=1), 0)), np.float32)
-
-    def probabilities(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Softmax of the last layer, (n, classes), of (n, bands)."""
-        x = self.features(reflectance)
+    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of each kind, (n, kinds)."""
+        x = (features - self.mean) / self.spread
         for i, (weight, bias) in enumerate(self.layers):
             x = x @ weight.T + bias
             if i < len(self.layers) - 1:
@@ -55,97 +43,131 @@ class Network:
         x = np.exp(x - x.max(axis=1, keepdims=True))
         return np.asarray(x / x.sum(axis=1, keepdims=True), np.float32)
 
+    def novelty(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Distance to the nearest prototype of each kind in units of `reach`, (n, kinds)."""
+        bands = len(BANDS)
+        z = ((features[:, :bands] - self.mean[:bands]) / self.spread[:bands]) @ self.whiten.T
+        own = (z**2).sum(axis=1)
+        squares = [own + ((p**2).sum(axis=1)[:, None] - 2 * p @ z.T).min(axis=0) for p in self.prototypes]
+        return np.asarray(np.sqrt(np.maximum(np.stack(squares, axis=1), 0)) / np.array(self.reach), np.float32)
 
-def logs(reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log of reflectance, held between `FLOOR` and `CEILING`."""
-    return np.asarray(np.log(np.clip(reflectance, FLOOR, CEILING)), np.float32)
-
-
-def standardise(reflectance: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Log reflectance with zero mean and unit spread."""
-    return np.asarray((logs(reflectance) - mean) / spread, np.float32)
+    def with_reach(self, reach: tuple[float, ...]) -> Network:
+        """Give the same network other distances that count as 1."""
+        return replace(self, reach=reach)
 
 
 def graph(network: Network) -> bytes:
     """Write the network as ONNX (opset 17, IR 8).
 
-    Input `reflectance` (1, bands, h, w); outputs `probabilities` (1, classes, h, w) and `novelty` (1, 1, h, w).
+    Input `reflectance` (1, bands, h, w), 0 where a pixel is missing; outputs `probabilities` and `novelty` (1, kinds, h, w).
     """
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, checker, helper
 
-    bands, classes = len(network.mean), len(network.layers[-1][1])
-    nodes, constants = _Nodes(), _Constants()
-    shape = constants.add("flat", np.array([bands, -1], np.int64))
-    x = nodes.add("Reshape", ["reflectance", shape])
-    x = nodes.add("Clip", [x, constants.add("floor", np.float32(FLOOR)), constants.add("ceiling", np.float32(CEILING))])
-    x = nodes.add("Log", [x])
-    # Standardising and whitening are linear: both are folded into the matrices behind them.
-    scale, shift = 1 / network.spread, -network.mean / network.spread
-    y = x
-    for i, (weight, bias) in enumerate(network.layers):
-        w, b = (weight * scale, bias + weight @ shift) if i == 0 else (weight, bias)
-        y = nodes.linear(constants, f"layer{i}", y, w, b)
-        if i < len(network.layers) - 1:
-            y = nodes.add("Relu", [y])
-    y = nodes.add("Softmax", [y], axis=0)
-    z = nodes.linear(constants, "whiten", x, network.whiten * scale, network.whiten @ shift)
-    d = _distance(nodes, constants, z, network.centres)
-    size = nodes.add("Shape", ["reflectance"], start=2)
-    for name, value, channels in (("probabilities", y, classes), ("novelty", d, 1)):
-        head = constants.add(f"{name}_head", np.array([1, channels], np.int64))
-        target = nodes.add("Concat", [head, size], axis=0)
-        nodes.add("Reshape", [value, target], output=name)
+    bands, kinds = len(BANDS), len(network.prototypes)
+    draft = _Draft()
+    log, all_features = _features(draft)
+    y = _perceptron(draft, network, all_features)
+    d = _novelty(draft, network, log)
+    size = draft.add("Shape", ["reflectance"], start=2)
+    target = draft.add("Concat", [draft.constant("head", np.array([1, kinds], np.int64)), size], axis=0)
+    draft.add("Reshape", [y, target], output="probabilities")
+    draft.add("Reshape", [d, target], output="novelty")
+    axes = ["height", "width"]
     made = helper.make_graph(
-        nodes.made,
+        draft.nodes,
         "earthself-baseline",
-        [helper.make_tensor_value_info("reflectance", TensorProto.FLOAT, [1, bands, "height", "width"])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, classes, "height", "width"]),
-            helper.make_tensor_value_info("novelty", TensorProto.FLOAT, [1, 1, "height", "width"]),
-        ],
-        constants.made,
+        [helper.make_tensor_value_info("reflectance", TensorProto.FLOAT, [1, bands, *axes])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, kinds, *axes]) for name in ("probabilities", "novelty")],
+        draft.constants,
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], producer_name="earthself", ir_version=8)
-    _check(model)
+    checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 
 
-def _check(model: Any) -> None:  # noqa: ANN401 - onnx ships no types
-    from onnx import checker
+def _features(draft: _Draft) -> tuple[str, str]:
+    """Log reflectance (bands, n) and all features (COUNT, n), as `features.features` makes them."""
+    clipped = draft.add("Clip", ["reflectance", draft.constant("floor", np.float32(FLOOR)), draft.constant("ceiling", np.float32(CEILING))])
+    log = draft.add("Log", [clipped])
+    least = draft.add("ReduceMin", ["reflectance"], axes=[1], keepdims=1)
+    weight = draft.add("Cast", [draft.add("Greater", [least, draft.constant("zero", np.float32(0))])], to=1)
+    count = draft.add("Max", [_sum3(draft, weight), draft.constant("one", np.float32(1))])
+    chosen = draft.add("Gather", [log, draft.constant("rough_bands", np.array(ROUGH, np.int64))], axis=1)
+    weighed = draft.add("Mul", [chosen, weight])
+    mean = draft.add("Div", [_sum3(draft, weighed), count])
+    square = draft.add("Div", [_sum3(draft, draft.add("Mul", [weighed, chosen])), count])
+    variance = draft.add("Relu", [draft.add("Sub", [square, draft.add("Mul", [mean, mean])])])
+    deviation = draft.add("Add", [draft.add("Sqrt", [variance]), draft.constant("still", np.float32(STILL))])
+    smooth = draft.add("Gather", [mean, draft.constant("smooth_bands", np.array(SMOOTH, np.int64))], axis=1)
+    every = draft.add("Concat", [log, draft.add("Log", [deviation]), smooth], axis=1)
+    flat_log = draft.add("Reshape", [log, draft.constant("flat_log", np.array([len(BANDS), -1], np.int64))])
+    count_features = len(BANDS) + len(ROUGH) + len(SMOOTH)
+    return flat_log, draft.add("Reshape", [every, draft.constant("flat", np.array([count_features, -1], np.int64))])
 
-    checker.check_model(model, full_check=True)
+
+def _sum3(draft: _Draft, values: str) -> str:
+    # Slices and additions rather than a pooling operator: a pixel's sum is then formed in the same order wherever it lies.
+    padded = draft.add("Pad", [values, draft.shared("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))])
+    for axis in (2, 3):
+        parts = [_slice(draft, padded, axis, start, end) for start, end in ((0, -2), (1, -1), (2, 1 << 30))]
+        padded = draft.add("Add", [draft.add("Add", parts[:2]), parts[2]])
+    return padded
 
 
-def _distance(nodes: _Nodes, constants: _Constants, z: str, centres: NDArray[np.float32]) -> str:
-    cross = nodes.linear(constants, "centres", z, -2 * centres, (centres**2).sum(1))
-    least = nodes.add("ReduceMin", [cross], axes=[0], keepdims=1)
-    own = nodes.add("ReduceSumSquare", [z], axes=[0], keepdims=1)
-    square = nodes.add("Relu", [nodes.add("Add", [least, own])])
-    return nodes.add("Sqrt", [square])
+def _slice(draft: _Draft, values: str, axis: int, start: int, end: int) -> str:
+    numbers = [draft.shared(f"i{n}", np.array([n], np.int64)) for n in (start, end, axis)]
+    return draft.add("Slice", [values, *numbers])
 
 
-class _Constants:
+def _perceptron(draft: _Draft, network: Network, x: str) -> str:
+    # Standardising is linear: it is folded into the first layer.
+    scale, shift = 1 / network.spread, -network.mean / network.spread
+    for i, (weight, bias) in enumerate(network.layers):
+        w, b = (weight * scale, bias + weight @ shift) if i == 0 else (weight, bias)
+        x = draft.linear(f"layer{i}", x, w, b)
+        if i < len(network.layers) - 1:
+            x = draft.add("Relu", [x])
+    return draft.add("Softmax", [x], axis=0)
+
+
+def _novelty(draft: _Draft, network: Network, log: str) -> str:
+    bands = len(BANDS)
+    scale, shift = 1 / network.spread[:bands], -network.mean[:bands] / network.spread[:bands]
+    z = draft.linear("whiten", log, network.whiten * scale, network.whiten @ shift)
+    own = draft.add("ReduceSumSquare", [z], axes=[0], keepdims=1)
+    nearest = []
+    for kind, prototypes in enumerate(network.prototypes):
+        cross = draft.linear(f"prototypes{kind}", z, -2 * prototypes, (prototypes**2).sum(axis=1))
+        nearest.append(draft.add("ReduceMin", [cross], axes=[0], keepdims=1))
+    square = draft.add("Relu", [draft.add("Add", [draft.add("Concat", nearest, axis=0), own])])
+    return draft.add("Div", [draft.add("Sqrt", [square]), draft.constant("reach", np.array(network.reach, np.float32)[:, None])])
+
+
+class _Draft:
+    """Nodes and constants of a graph in the making."""
+
     def __init__(self) -> None:
-        self.made: list[Any] = []
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self._known: set[str] = set()
 
-    def add(self, name: str, value: Any) -> str:  # noqa: ANN401
+    def constant(self, name: str, value: Any) -> str:  # noqa: ANN401 (whatever numpy takes)
         from onnx import numpy_helper
 
-        self.made.append(numpy_helper.from_array(np.asarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        self._known.add(name)
         return name
 
+    def shared(self, name: str, value: Any) -> str:  # noqa: ANN401 (whatever numpy takes)
+        return name if name in self._known else self.constant(name, value)
 
-class _Nodes:
-    def __init__(self) -> None:
-        self.made: list[Any] = []
-
-    def add(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:  # noqa: ANN401
+    def add(self, kind: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:  # noqa: ANN401 (ONNX attributes)
         from onnx import helper
 
-        name = output or f"{kind.lower()}{len(self.made)}"
-        self.made.append(helper.make_node(kind, inputs, [name], **attributes))
+        name = output or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def linear(self, constants: _Constants, name: str, source: str, weight: NDArray[Any], bias: NDArray[Any]) -> str:
-        product = self.add("MatMul", [constants.add(f"{name}_weight", weight.astype(np.float32)), source])
-        return self.add("Add", [product, constants.add(f"{name}_bias", bias.astype(np.float32)[:, None])])
+    def linear(self, name: str, source: str, weight: NDArray[Any], bias: NDArray[Any]) -> str:
+        product = self.add("MatMul", [self.constant(f"{name}_weight", weight.astype(np.float32)), source])
+        return self.add("Add", [product, self.constant(f"{name}_bias", bias.astype(np.float32)[:, None])])

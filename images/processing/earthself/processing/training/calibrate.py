@@ -1,0 +1,59 @@
+"""Turn distances and probabilities into promises: how far is outside, and how often a class of such a probability is right.
+
+Both are learnt on answers of networks that never saw the site, since that is how a model is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from earthself.processing.training.truth import CODE_OF_KIND, KINDS, Truth
+
+if TYPE_CHECKING:
+    from earthself.processing.training.folds import Answers
+    from numpy.typing import NDArray
+
+INSIDE = 0.98
+"""Share of the pixels of a kind on left-out sites that must lie within its reach."""
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
+"""Probabilities at which the confidence is kept."""
+
+
+def reach(truth: Truth, answers: Sequence[Answers]) -> tuple[float, ...]:
+    """Distance to each kind within which `INSIDE` of its pixels on left-out sites lie; each site weighs the same."""
+    found = []
+    for kind in range(len(KINDS)):
+        distances, weights = [], []
+        for answer in answers:
+            of_kind = truth.kind[answer.rows] == kind
+            # A kind that the rest of the truth lacks has no prototypes to be far from.
+            if of_kind.any() and (truth.kind[answer.fold.train] == kind).any():
+                distances.append(answer.novelty[of_kind, kind])
+                weights.append(np.full(of_kind.sum(), 1 / of_kind.sum()))
+        found.append(_quantile(np.concatenate(distances), np.concatenate(weights)) if distances else 1.0)
+    return tuple(round(value, 4) for value in found)
+
+
+def confidence(truth: Truth, answers: Sequence[Answers], code: int) -> list[list[float]]:
+    """Knots (probability, percent right) of pixels that a network without their site calls `code`; each site weighs the same."""
+    from sklearn.isotonic import IsotonicRegression
+
+    kind = [k.code for k in KINDS].index(code)
+    chance, right, weight = [], [], []
+    for answer in answers:
+        true = CODE_OF_KIND[truth.kind[answer.rows]]
+        called = (answer.probabilities.argmax(axis=1) == kind) & (true > 0)
+        if called.any():
+            chance.append(answer.probabilities[called, kind])
+            right.append(true[called] == code)
+            weight.append(np.full(called.sum(), 1 / len(answer.rows)))
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(np.concatenate(chance), np.concatenate(right), np.concatenate(weight))
+    return [[level, round(100 * float(value), 1)] for level, value in zip(LEVELS, fitted.predict(np.array(LEVELS)), strict=True)]
+
+
+def _quantile(values: NDArray[np.float32], weights: NDArray[np.float64]) -> float:
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order]) / weights.sum()
+    return float(values[order][np.searchsorted(reached, INSIDE)])
