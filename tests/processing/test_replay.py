@@ -27,6 +27,8 @@ from earthself.processing.steps.sign import sign
 from earthself.processing.steps.zonal_statistics import zonal_statistics
 from products import Products, brightest_model, pixels_area, random_bands, run
 
+pytestmark = pytest.mark.timeout(300)  # a replay is five processes one after the other
+
 PUBLISHED = {
     "land_cover.tif": "mosaic", "statistics.csv": "statistics", "statistics.parquet": "statistics", "quicklook.png": "quicklook",
 }  # fmt: skip
