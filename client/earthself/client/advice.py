@@ -34,7 +34,7 @@ def _empty(rest: Rest, conf: dict[str, Any]) -> list[str]:
     cloudy, provider = _with_any_cloud(rest, conf)
     if cloudy:
         sentence = (
-            f"no scene {period} has at most {cover:g} % clouds, but {cloudy} cloudier ones exist; "
+            f"no scene {period} has at most {cover:g} % clouds, but {cloudy} cloudier {'one exists' if cloudy == 1 else 'ones exist'}; "
             "raise max_cloud_cover (clouds are masked pixel by pixel), or take a longer period"
         )
         return [sentence]

@@ -37,8 +37,9 @@ class Estimate:
         return cls(**{**known, "warnings": tuple(answer.get("warnings") or ())})
 
     def __str__(self) -> str:
-        size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{1000 * self.gigabytes:.0f} MB"
+        size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{max(1, 1000 * self.gigabytes):.0f} MB"
+        count = "1 product" if self.products == 1 else f"{self.products} products"
         return (
-            f"{self.products} products from {self.provider}, at most {size}, {self.cpu_minutes:.1f} CPU minutes, "
+            f"{count} from {self.provider}, at most {size}, {self.cpu_minutes:.1f} CPU minutes, "
             f"about {self.minutes:.1f} minutes ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
         )
