@@ -118,36 +118,34 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule(
         None,
-        "Earth Search subtracts it from COGs made since 2022-02-27, not from all older ones, and flags some wrongly "
-        "(cirrus-geo/cirrus-earth-search issues 21 and 33, 2022-02-27 and 2023-02-15; Element84/earth-search issues 9, 66 and 71, "
-        "2023-08-03 to 2025-10-09)",
+        "Earth Search subtracts it from COGs made since 2022-02-27, not from all older ones, and flags some wrongly; "
+        "cirrus-geo/cirrus-earth-search issues 21 and 33, 2022-02-27 and 2023-02-15; Element84/earth-search issues 9, 66 and 71, "
+        "2023-08-03 to 2025-10-09",
         providers=("earth_search", "earth_search_gcs"),
         collections=("S2_MSI_L2A", "S2_MSI_L2A_COG"),
         baselines=("N0400", "N9998"),
     ),
     Rule(
         0,
-        "Sen2Cor's keeping the encoding of its input, which had no offset before 2022-01-25 "
-        "(Sen2Cor team on forum.step.esa.int, topic 42828, 2024)",
+        "Sen2Cor keeps the encoding of its input, which had no offset before 2022-01-25; Sen2Cor team, forum.step.esa.int, topic 42828",
         baselines=(_PRIVATE, _PRIVATE),
         acquired_before=_CHANGE,
         binding=False,
     ),
     Rule(
         OFFSET,
-        "Sen2Cor's keeping the encoding of its input, which has the offset since 2022-01-25 "
-        "(Sen2Cor team on forum.step.esa.int, topic 42828, 2024)",
+        "Sen2Cor keeps the encoding of its input, which has the offset since 2022-01-25; Sen2Cor team, forum.step.esa.int, topic 42828",
         baselines=(_PRIVATE, _PRIVATE),
         binding=False,
     ),
     Rule(
         OFFSET,
-        "processing baseline 04.00 and later, reprocessed older scenes included (ESA, SentiWiki S2 Products, in force since 2022-01-25)",
+        "processing baselines from 04.00 on carry it, reprocessed older scenes included; ESA, SentiWiki S2 Products, since 2022-01-25",
         baselines=("N0400", "N9998"),
     ),
-    Rule(0, "a processing baseline before 04.00 (ESA, SentiWiki S2 Products, until 2022-01-25)", baselines=("N0000", "N0399")),
-    Rule(OFFSET, "an acquisition after processing baseline 04.00 came into force (ESA, 2022-01-25)", acquired_from=_CHANGE, binding=False),
-    Rule(0, "its being made before processing baseline 04.00 came into force (ESA, 2022-01-25)", made_before=_CHANGE, binding=False),
+    Rule(0, "processing baselines before 04.00 carry none; ESA, SentiWiki S2 Products, until 2022-01-25", baselines=("N0000", "N0399")),
+    Rule(OFFSET, "it was acquired after processing baseline 04.00 came into force; ESA, 2022-01-25", acquired_from=_CHANGE, binding=False),
+    Rule(0, "it was made before processing baseline 04.00 came into force; ESA, 2022-01-25", made_before=_CHANGE, binding=False),
 )
 """The dated table; the first row that fits speaks."""
 
@@ -163,7 +161,7 @@ def resolve_offset(
     """
     stated = list(_stated(item, metadata))
     rule = _rule(item)
-    by_table = Candidate(rule.value, rule.source) if rule is not None and rule.value is not None else None
+    by_table = Candidate(rule.value, f"the table of providers ({rule.source})") if rule is not None and rule.value is not None else None
     by_pixels = evidence.candidate if evidence is not None else None
     heard = tuple(c for c in (*stated, by_table, by_pixels) if c is not None)
     if override is not None:
