@@ -44,7 +44,9 @@ with DAG(
         parameters={"mask": "{{ params.mask }}", "model": "{{ params.model }}"},
         output="signed/{{ '%04d' % ti.map_index }}",
     ).expand(inputs=plan.output)
-    ingest = EarthSignatureIngestOperator(task_id="ingest", batches=plan.output, known=known.output, trigger_rule="all_done")
+    ingest = EarthSignatureIngestOperator(
+        task_id="ingest", batches=plan.output, known=known.output, trigger_rule="all_done_min_one_success"
+    )
     mosaic = ProcessingStepOperator(task_id="mosaic", step="mosaic", inputs=ingest.output, eodag_conn_id=None)
     statistics = ProcessingStepOperator(
         task_id="zonal_statistics", step="zonal_statistics", inputs=mosaic.output, output="statistics", eodag_conn_id=None

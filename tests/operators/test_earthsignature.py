@@ -10,7 +10,7 @@ import pytest
 import signed
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from earthself.operators import EarthSignatureIngestOperator, EarthSignatureListOperator, PlanBatchesOperator, catalogs
-from earthself.operators.identity import AskedIdentity, Identity
+from earthself.operators.identity import Identity, signature_identity
 from earthself.operators.notes import collect
 from structlog.testing import capture_logs
 
@@ -33,7 +33,7 @@ def connection(server, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def identity() -> Identity:
-    return AskedIdentity("baseline").answer()
+    return signature_identity("baseline")
 
 
 @pytest.fixture
@@ -126,7 +126,8 @@ def test_a_copy_of_the_observation_under_another_id_is_reused(context, workspace
     known, reference = look_up(context, workspace, [other])
     assert list(known) == [other["id"]]
     products = found(workspace, [other])
-    assert PlanBatchesOperator(task_id="plan", products=products, known=reference).execute(context()) == []
+    (batch,) = PlanBatchesOperator(task_id="plan", products=products, known=reference).execute(context())
+    assert batch["count"] == 0
 
 
 def test_a_window_that_does_not_reach_as_far_as_the_area_is_not_reused(context, workspace, identity, prefix):
@@ -203,7 +204,7 @@ def test_without_a_server_the_run_goes_on_and_says_so(context, workspace, identi
 
 def test_a_model_that_is_not_there_is_named(context):
     with pytest.raises(Exception, match="no model 'nonesuch'"):
-        AskedIdentity("nonesuch").answer()
+        signature_identity("nonesuch")
 
 
 def test_a_batch_that_was_killed_costs_only_its_products(context, workspace, identity, prefix, read):

@@ -152,6 +152,16 @@ def test_nothing_to_do_is_an_empty_catalogue(context, program):
     assert run(context, program("RESULT.write_text(json.dumps({'status': 'nothing', 'message': 'no scene'}))"))["count"] == 0
 
 
+def test_a_step_with_an_empty_input_is_not_started(context, program, tmp_path, read):
+    from earthself.operators import catalogs
+
+    area = {"type": "Polygon", "coordinates": []}
+    empty = catalogs.write_catalog(tmp_path / "empty", "nothing", [], area).to_dict()
+    reference = run(context, program("sys.exit(1)"), empty)
+    assert reference["count"] == 0
+    assert read(Path(reference["href"]).parent / "area.geojson") == area
+
+
 def test_several_inputs_are_read_as_one_catalogue(context, program, workspace, products):
     first = run(context, program("leave('a')"), output="a")
     second = run(context, program("leave('b')"), output="b")

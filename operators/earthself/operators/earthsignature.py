@@ -85,13 +85,13 @@ class EarthSignatureListOperator(EarthSelfOperator):
     ) -> list[dict[str, Any]]:
         import shapely.geometry
         from earthself.operators import signatures
-        from earthself.operators.identity import AskedIdentity
+        from earthself.operators.identity import signature_identity
 
         features = self._candidates(client, products)
         if not features:
             return []
         shape = shapely.geometry.shape(area) if area else None
-        chosen = signatures.reusable(features, products, shape, AskedIdentity(self.model).answer(), self.mask)
+        chosen = signatures.reusable(features, products, shape, signature_identity(self.model), self.mask)
 
         def bring(found_as: str) -> dict[str, Any] | None:
             return _bring(client, chosen[found_as], found_as, folder)

@@ -53,27 +53,15 @@ class Identity:
         return asdict(self)
 
 
-class AskedIdentity:
-    """The question on its way: started at once, so that it runs beside other work."""
-
-    def __init__(self, model: str) -> None:
-        self._model = model
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _ASK, model], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def answer(self) -> Identity:
-        """Wait for it; raises `BadRequest` for a model that is not there."""
-        try:
-            out, err = self._process.communicate(timeout=_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            raise OperatorError(
-                f"the steps did not say within {_SECONDS} s what model {self._model!r} is; is this machine overloaded?"
-            ) from None
-        if self._process.returncode:
-            reason = (err.strip().splitlines() or ["no reason given"])[-1]
-            raise BadRequest(f"model {self._model!r} cannot be used: {reason}")
-        found = json.loads(out)
-        return Identity(found["model"], found["legend"], found["preprocessing"], found["card"])
+def signature_identity(model: str) -> Identity:
+    """Ask what signatures the model would make now; raises `BadRequest` for a model that is not there."""
+    command = [sys.executable, "-c", _ASK, model]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise OperatorError(f"the steps did not say within {_SECONDS} s what model {model!r} is; is this machine overloaded?") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise BadRequest(f"model {model!r} cannot be used: {reason}")
+    found = json.loads(done.stdout)
+    return Identity(found["model"], found["legend"], found["preprocessing"], found["card"])

@@ -35,16 +35,13 @@ class EstimateOperator(EarthSelfOperator):
         from earthself.data.workspace import write_json
         from earthself.hooks.eodag import EodagHook
         from earthself.operators import estimate, request
-        from earthself.operators.identity import AskedIdentity
+        from earthself.operators.identity import signature_identity
 
         conf = request.validated(dict(context["params"]))
-        asked = AskedIdentity(str(conf["model"]))
-        try:
-            with EodagHook(self.eodag_conn_id).sources() as sources:
-                found = estimate.estimate(conf, sources)
-        finally:
-            identity = asked.answer()
+        with EodagHook(self.eodag_conn_id).sources() as sources:
+            found = estimate.estimate(conf, sources)
         estimate.refuse_too_many(found, int(conf["max_products"]))
+        identity = signature_identity(str(conf["model"]))
         run = self.run_folder(context)
         write_json(run.request, conf)
         write_json(run.work / "model.json", identity.to_dict())
@@ -84,8 +81,9 @@ class PlanBatchesOperator(EarthSelfOperator):
         run = self.run_folder(context)
         catalogs.empty_folder(run.batches)
         size = batch_size(len(paths), estimate.workers())
-        batches = [paths[start : start + size] for start in range(0, len(paths), size)]
-        self.log.info(f"{found.count} products: {found.count - len(paths)} known, {len(paths)} to sign in {len(batches)} batches")
+        # Without a batch Airflow would skip the mapped task, and with it everything that needs the signatures already known.
+        batches = [paths[start : start + size] for start in range(0, len(paths), size)] or [[]]
+        self.log.info(f"{found.count} products: {found.count - len(paths)} known, {len(paths)} to sign, at most {size} at a time")
         return [
             catalogs.link_catalog(run.batch(number).parent, f"batch {number}", batch, area).to_dict()
             for number, batch in enumerate(batches)

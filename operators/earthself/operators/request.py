@@ -12,7 +12,7 @@ MAX_PRODUCTS = 10_000
 SCHEMA: dict[str, dict[str, Any]] = {
     "area": {
         "title": "Area",
-        "description": "[west, south, east, north] in degrees, such as [14.2, 48.2, 14.4, 48.3] (west > east crosses the antimeridian), or a "
+        "description": "[west, south, east, north] in degrees, as in [14.2, 48.2, 14.4, 48.3] (west > east crosses the antimeridian), or a "
         "GeoJSON Polygon or MultiPolygon; longitude before latitude.",
         "type": ["object", "array"],
     },

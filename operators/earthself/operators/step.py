@@ -37,6 +37,8 @@ _TAIL_LINES = 5
 class ProcessingStepOperator(EarthSelfOperator):
     """Run a step on a catalogue and return the reference of the catalogue that it left.
 
+    A step whose inputs are empty catalogues is not started: its output is an empty catalogue.
+
     :param step: name of an installed step (entry point group `earthself.steps`), or
     :param command: the program and its fixed arguments; parameters follow as `--name value`.
     :param image: container image; needs the runtime `pod`.
@@ -107,6 +109,12 @@ class ProcessingStepOperator(EarthSelfOperator):
         staging = folder / "staging"
         source = self._stage_inputs(staging)
         output = self._output(run, index)
+        if self.inputs is not None and not catalogs.item_paths(source / catalogs.CATALOG):
+            self.log.info("The input catalogue is empty: nothing to do")
+            shutil.rmtree(staging, ignore_errors=True)
+            return catalogs.write_catalog(
+                catalogs.empty_folder(output), self._name, [], catalogs.area_beside(source / catalogs.CATALOG)
+            ).to_dict()
         try:
             outcome, document, tail = self._run(command, source, staging, folder, resources)
             _account(context, folder, self._name, outcome, document)
