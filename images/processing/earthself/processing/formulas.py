@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 LONGEST = 500
 """Characters of a formula."""
+_STRANGE = re.compile(r"[^A-Za-z0-9_+\-*/()., ]")
 _NODES = 250
 _DEEPEST = 40
 _LARGEST_NUMBER = 1e9
@@ -59,6 +61,9 @@ class Formula:
         """
         if not isinstance(text, str) or len(text) > LONGEST:
             raise BadInput(f"a formula of {len(str(text))} characters is longer than {LONGEST}; {_WHAT_IS_ALLOWED}")
+        strange = _STRANGE.search(text)
+        if strange:
+            raise BadInput(f"{_short(text)}: the character {strange[0]!r} is not allowed; {_WHAT_IS_ALLOWED}")
         try:
             tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
