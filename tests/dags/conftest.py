@@ -141,3 +141,47 @@ def sign(ctx: StepContext, *, model: str = "baseline", mask: str = "auto") -> St
     ctx.write(made, **{"failures.json": failures})
     return StepResult("done" if made else "nothing", f"{len(made)} signed", {"items": len(made), "pixels": 4096 * len(made)})
 """
+
+
+@pytest.fixture
+def sample(monkeypatch: pytest.MonkeyPatch):
+    """The shipped sample, served as a provider that EODAG searches and reads like any other."""
+    import socket
+    import subprocess
+    import time
+    import urllib.request
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "earthself.local.sample", "--port", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        config = _SAMPLE.format(port=port)
+        extra = {"providers": ["sample"], "provider_config": config}
+        monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": extra}))
+        monkeypatch.setenv("EODAG_STRICT_COLLECTIONS", "true")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+_SAMPLE = """
+sample:
+  url: http://127.0.0.1:{port}
+  search:
+    type: StacSearch
+    api_endpoint: http://127.0.0.1:{port}/search
+    need_auth: false
+    discover_collections: {{fetch_url: null}}
+    discover_queryables: {{fetch_url: null, collection_fetch_url: null}}
+  products:
+    S2_MSI_L2A: {{_collection: sentinel-2-l2a}}
+  download: {{type: HTTPDownload, extract: false}}
+"""
