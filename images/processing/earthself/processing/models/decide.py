@@ -34,7 +34,7 @@ class Decider:
     def __call__(
         self, pixels: NDArray[np.float32], probabilities: NDArray[np.float32], novelty: NDArray[np.float32] | None
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Decide codes, confidence, flags, (n), of reflectance (bands, n), probabilities (classes, n), novelty (1 or classes, n) or None."""
+        """Decide code, confidence, flags, (n), of reflectance (bands, n), probabilities (classes, n), novelty (1 or classes, n) or None."""
         merged = self._merge(probabilities)
         best = merged.argmax(axis=0)
         lead = np.take_along_axis(merged, best[None], axis=0)[0]

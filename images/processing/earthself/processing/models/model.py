@@ -98,13 +98,16 @@ class Model:
             around = (rows.seen, columns.seen)
             np.copyto(tile[:, rows.placed, columns.placed], pixels[:, *around], where=finite[around])
             probabilities, novelty = self._run(tile.reshape(len(pixels), -1))
-            chosen = np.zeros(self._tile, np.bool_)
-            chosen[inside] = named
-            at = np.flatnonzero(chosen)
-            seen = tile.reshape(len(pixels), -1)[:, at]
-            codes, confidence, flags = self._decide(seen, probabilities[:, at], None if novelty is None else novelty[:, at])
-            inner = (rows.named, columns.named)
-            said.codes[inner][named], said.confidence[inner][named], said.flags[inner][named] = codes, confidence, flags
+            seen = tile[:, *inside].reshape(len(tile), -1)
+            chances, distances = self._cut(probabilities, inside), None if novelty is None else self._cut(novelty, inside)
+            codes, confidence, flags = self._decide(seen, chances, distances)
+            np.copyto(said.codes[rows.named, columns.named], codes.reshape(named.shape), where=named)
+            np.copyto(said.confidence[rows.named, columns.named], confidence.reshape(named.shape), where=named)
+            np.copyto(said.flags[rows.named, columns.named], flags.reshape(named.shape), where=named)
+
+    def _cut(self, values: NDArray[np.float32], inside: tuple[slice, slice]) -> NDArray[np.float32]:
+        """Pixels inside a tile, (rows, n), of (rows, all pixels of the tile)."""
+        return values.reshape(-1, *self._tile)[:, *inside].reshape(len(values), -1)
 
     def _run(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Probabilities (classes, n) and novelty (1 or classes, n) of one tile, (bands, n)."""

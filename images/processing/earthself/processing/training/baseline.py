@@ -24,7 +24,7 @@ from earthself.processing.training.truth import BUILT, FIELD, FOREST, KINDS, OTH
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MIN_PROBABILITY = {1: 0.95, 2: 0.6, 3: 0.7}
+MIN_PROBABILITY = {1: 0.96, 2: 0.6, 3: 0.7}
 """Below these a class is not said. Built-up land is rare and field edges resemble it: it must be nearly sure."""
 WATER_RULE = {
     "code": 5,

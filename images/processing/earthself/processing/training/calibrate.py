@@ -28,8 +28,8 @@ def reach(truth: Truth, answers: Sequence[Answers]) -> tuple[float, ...]:
         distances, weights = [], []
         for answer in answers:
             of_kind = truth.kind[answer.rows] == kind
-            # A kind that the rest of the truth lacks has no prototypes to be far from.
-            if of_kind.any() and (truth.kind[answer.fold.train] == kind).any():
+            # A kind that the rest of the truth lacks has nothing to be far from.
+            if of_kind.any() and answer.novelty[:, kind].any():
                 distances.append(answer.novelty[of_kind, kind])
                 weights.append(np.full(of_kind.sum(), 1 / of_kind.sum()))
         found.append(_quantile(np.concatenate(distances), np.concatenate(weights)) if distances else 1.0)

@@ -41,14 +41,14 @@ class Recipe:
     """Weight of a kind, times its number of pixels to the power of -1/4."""
     caution: tuple[float, ...] = (6.0, 1.0, 1.0, 1.0, 1.0, 0.5)
     """Cost of missing a kind: its probability is multiplied by this before any decision."""
-    prototypes: tuple[int, ...] = (16, 64, 24, 8, 8, 8)
-    """Typical spectra kept of each kind, against which novelty is measured."""
+    prototypes: tuple[int, ...] = (16, 32, 16, 0, 0, 0)
+    """Typical spectra kept of each kind, against which novelty is measured; none for kinds without a code."""
     ridge: float = 0.02
     """Added to the variance along each axis before whitening: directions of pure noise count little."""
 
 
 def fit(truth: Truth, recipe: Recipe) -> Network:
-    """Train on the rows of `truth` that are clear or obscured; a kind without a row gets no weight and is never said."""
+    """Train on the rows of `truth` where the ground shows and on the obscured ones; a kind without a row is never said."""
     random = np.random.default_rng(recipe.seed)
     rows = _sample(truth, recipe, random)
     features, kind = truth.features[rows], truth.kind[rows].astype(np.intp)
@@ -70,7 +70,7 @@ def fit(truth: Truth, recipe: Recipe) -> Network:
 
 
 def _sample(truth: Truth, recipe: Recipe, random: np.random.Generator) -> NDArray[np.intp]:
-    usable = np.flatnonzero(truth.clear | (truth.kind == OBSCURED))
+    usable = np.flatnonzero(truth.seen | (truth.kind == OBSCURED))
     shuffled = random.permutation(usable)
     groups = truth.block[shuffled].astype(np.int64) * len(KINDS) + truth.kind[shuffled]
     by_group = shuffled[np.argsort(groups, kind="stable")]
@@ -142,9 +142,9 @@ def _prototypes(
     found = []
     for number, wanted in enumerate(recipe.prototypes):
         of_kind = z[kind == number] @ whiten.T
-        if len(of_kind) < wanted:
-            # Nothing is near to a kind that was not seen.
-            found.append(np.full((1, len(BANDS)), 1e3, np.float32))
+        if not wanted or len(of_kind) < wanted:
+            # A kind that was not seen is never said, so nothing need be far from it.
+            found.append(np.zeros((0, len(BANDS)), np.float32))
             continue
         means = MiniBatchKMeans(wanted, random_state=recipe.seed, n_init=1, batch_size=4096, max_iter=50).fit(of_kind)
         found.append(means.cluster_centers_.astype(np.float32))

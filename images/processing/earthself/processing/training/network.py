@@ -15,6 +15,8 @@ from earthself.processing.training.features import BANDS, CEILING, FLOOR, ROUGH,
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_GROUP = 8
+
 
 @dataclass(frozen=True)
 class Network:
@@ -29,7 +31,7 @@ class Network:
     whiten: NDArray[np.float32]
     """(bands, bands): maps standardised log reflectance to the space of the prototypes."""
     prototypes: tuple[NDArray[np.float32], ...]
-    """For each kind (k, bands): typical spectra of its training, whitened."""
+    """For each kind (k, bands): typical spectra of its training, whitened; (0, bands) where nothing is far from the kind."""
     reach: tuple[float, ...]
     """For each kind: the distance that counts as 1."""
 
@@ -48,7 +50,7 @@ class Network:
         bands = len(BANDS)
         z = ((features[:, :bands] - self.mean[:bands]) / self.spread[:bands]) @ self.whiten.T
         own = (z**2).sum(axis=1)
-        squares = [own + ((p**2).sum(axis=1)[:, None] - 2 * p @ z.T).min(axis=0) for p in self.prototypes]
+        squares = [own + ((p**2).sum(axis=1)[:, None] - 2 * p @ z.T).min(axis=0) if len(p) else 0 * own for p in self.prototypes]
         return np.asarray(np.sqrt(np.maximum(np.stack(squares, axis=1), 0)) / np.array(self.reach), np.float32)
 
     def with_reach(self, reach: tuple[float, ...]) -> Network:
@@ -135,12 +137,25 @@ def _novelty(draft: _Draft, network: Network, log: str) -> str:
     scale, shift = 1 / network.spread[:bands], -network.mean[:bands] / network.spread[:bands]
     z = draft.linear("whiten", log, network.whiten * scale, network.whiten @ shift)
     own = draft.add("ReduceSumSquare", [z], axes=[0], keepdims=1)
-    nearest = []
+    nothing = draft.add("Mul", [own, draft.constant("nothing", np.float32(0))])
+    found = []
     for kind, prototypes in enumerate(network.prototypes):
-        cross = draft.linear(f"prototypes{kind}", z, -2 * prototypes, (prototypes**2).sum(axis=1))
-        nearest.append(draft.add("ReduceMin", [cross], axes=[0], keepdims=1))
-    square = draft.add("Relu", [draft.add("Add", [draft.add("Concat", nearest, axis=0), own])])
-    return draft.add("Div", [draft.add("Sqrt", [square]), draft.constant("reach", np.array(network.reach, np.float32)[:, None])])
+        if not len(prototypes):
+            found.append(nothing)
+            continue
+        square = draft.add("Relu", [draft.add("Add", [_least(draft, f"prototypes{kind}", z, prototypes), own])])
+        found.append(draft.add("Mul", [draft.add("Sqrt", [square]), draft.constant(f"reach{kind}", np.float32(1 / network.reach[kind]))]))
+    return draft.add("Concat", found, axis=0)
+
+
+def _least(draft: _Draft, name: str, z: str, prototypes: NDArray[np.float32]) -> str:
+    # Groups of rows and an n-ary Min between them: ReduceMin over many rows is several times slower.
+    groups = [prototypes[start : start + _GROUP] for start in range(0, len(prototypes), _GROUP)]
+    short = _GROUP * len(groups) - len(prototypes)
+    groups[-1] = np.concatenate([groups[-1], np.repeat(groups[-1][-1:], short, axis=0)])
+    squares = [draft.linear(f"{name}_{i}", z, -2 * rows, (rows**2).sum(axis=1)) for i, rows in enumerate(groups)]
+    least = draft.add("Min", squares) if len(squares) > 1 else squares[0]
+    return draft.add("ReduceMin", [least], axes=[0], keepdims=1)
 
 
 class _Draft:

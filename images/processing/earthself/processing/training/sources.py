@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CLEAR_SCL = (2, 4, 5, 6, 7, 11)
 """Classes of the scene classification whose pixels count as clear."""
+SEEN_SCL = (*CLEAR_SCL, 10)
+"""Classes through which the ground shows: with thin cirrus (10)."""
 OBSCURED_SCL = (3, 8, 9, 11)
 """Classes from which `OBSCURED` is learnt. Thin cirrus (10) is not: the ground is seen through it."""
 
@@ -86,7 +88,7 @@ def _parcel_scene(site: str, day: date, numbers: NDArray[np.uint16], scl: NDArra
     kind[np.isin(scl, OBSCURED_SCL)] = OBSCURED
     # A date is one cluster: its pixels share sun, air and stage of the crops.
     one = np.zeros(cover.shape, np.int32)
-    return Scene(site, day, _reflectance(numbers), kind, np.isin(scl, CLEAR_SCL), one, "parcels")
+    return Scene(site, day, _reflectance(numbers), kind, np.isin(scl, CLEAR_SCL), np.isin(scl, SEEN_SCL), one, "parcels")
 
 
 def _patch_scenes(folder: Path) -> Iterator[Scene]:
@@ -100,13 +102,13 @@ def _patch_scenes(folder: Path) -> Iterator[Scene]:
         if patch in maps:
             with rasterio.open(maps[patch]) as data:
                 kind = _kinds(data.read(1))
-            yield Scene(site, day, reflectance, kind, clear, blocks(kind.shape, _BLOCK), "corine")
+            yield Scene(site, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "corine")
         elif patch in drawn:
             kind, block = np.full(clear.shape, UNLABELLED, np.int8), np.zeros(clear.shape, np.int32)
             for number, (code, x0, y0, x1, y1) in enumerate(drawn[patch]):
                 kind[y0:y1, x0:x1] = KIND_OF_CODE.get(code, OBSCURED)
                 block[y0:y1, x0:x1] = number
-            yield Scene(site, day, reflectance, kind, clear, block, "interpreted")
+            yield Scene(site, day, reflectance, kind, clear, clear, block, "interpreted")
 
 
 def _own_scenes(folder: Path) -> Iterator[Scene]:
@@ -131,7 +133,8 @@ def _own_scenes(folder: Path) -> Iterator[Scene]:
             reflectance = np.where(numbers == 0, np.nan, numbers * scale + offset).astype(np.float32)
             kind = _kinds(codes.read(1))
         day = datetime.strptime(found[0], "%Y%m%d").replace(tzinfo=UTC).date()
-        yield Scene(path.parent.name, day, reflectance, kind, _there(reflectance), blocks(kind.shape, _BLOCK), "own")
+        clear = _there(reflectance)
+        yield Scene(path.parent.name, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "own")
 
 
 def _kinds(codes: NDArray[Any]) -> NDArray[np.int8]:

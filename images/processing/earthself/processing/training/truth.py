@@ -63,6 +63,8 @@ class Scene:
     """(h, w): index into `KINDS`, or `UNLABELLED`."""
     clear: NDArray[np.bool_]
     """(h, w): False where cloud, cloud shadow or nodata."""
+    seen: NDArray[np.bool_]
+    """(h, w): True where the ground shows, thin cirrus or not; training uses it, scores do not."""
     block: NDArray[np.int32]
     """(h, w): pixels of one number are not independent (a field, a block of pixels, a whole date)."""
     source: str
@@ -89,6 +91,8 @@ class Truth:
     """(n): cluster for the bootstrap, unique over all scenes."""
     clear: NDArray[np.bool_]
     """(n): a clear pixel on a clear date; scores use no other."""
+    seen: NDArray[np.bool_]
+    """(n): the ground shows, on whatever date."""
     source: NDArray[np.int8]
     """(n): index into `sources`."""
     sites: tuple[str, ...]
@@ -101,7 +105,7 @@ class Truth:
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Truth:
         """Take some of the rows."""
-        columns = ("features", "reflectance", "kind", "site", "day", "season", "block", "clear", "source")
+        columns = ("features", "reflectance", "kind", "site", "day", "season", "block", "clear", "seen", "source")
         return Truth(**{name: getattr(self, name)[chosen] for name in columns}, sites=self.sites, sources=self.sources)
 
     def of(self, *sources: str) -> NDArray[np.bool_]:
@@ -137,7 +141,6 @@ def pool(scenes: Iterable[Scene]) -> Truth:
 
 def _rows(scene: Scene, first_block: int) -> dict[str, NDArray[Any]]:
     chosen = (scene.kind != UNLABELLED) & np.isfinite(scene.reflectance).all(axis=0)
-    land = scene.clear & chosen
     clear_date = bool(scene.clear.mean() >= CLEAR_DATE)
     return {
         "features": features(scene.reflectance)[:, chosen].T,
@@ -146,7 +149,8 @@ def _rows(scene: Scene, first_block: int) -> dict[str, NDArray[Any]]:
         "day": np.full(1, scene.day.toordinal(), np.int32),
         "season": np.full(1, scene.day.month % 12 // 3, np.int8),
         "block": scene.block[chosen] + first_block,
-        "clear": land[chosen] & clear_date,
+        "clear": scene.clear[chosen] & clear_date,
+        "seen": scene.seen[chosen],
     }
 
 
