@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 from earthself.operators import (
     EarthSignatureIngestOperator,
@@ -11,6 +13,8 @@ from earthself.operators import (
     PlanBatchesOperator,
     ProcessingStepOperator,
     PublishOperator,
+    StepResources,
+    workers,
 )
 from earthself.operators.request import params
 
@@ -24,6 +28,7 @@ with DAG(
     params=params(),
     tags=["earthself", "land cover"],
     max_active_runs=16,
+    dagrun_timeout=timedelta(days=1),
 ):
     estimate = EstimateOperator(task_id="estimate")
     search = EODAGSearchOperator(
@@ -43,6 +48,8 @@ with DAG(
         step="sign",
         parameters={"mask": "{{ params.mask }}", "model": "{{ params.model }}"},
         output="signed/{{ '%04d' % ti.map_index }}",
+        resources=StepResources(cpu=1, memory="4Gi"),
+        max_active_tis_per_dag=workers(),
     ).expand(inputs=plan.output)
     ingest = EarthSignatureIngestOperator(
         task_id="ingest", batches=plan.output, known=known.output, trigger_rule="all_done_min_one_success"

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from earthself.operators import estimate
+from earthself.operators import estimate, workers
 from earthself.operators.errors import BadRequest
 from earthself.operators.history import HEAD, RUN, History, HistoryBroken, Record
 
@@ -129,4 +129,4 @@ def test_the_migrations_make_the_table_that_the_code_reads(tmp_path):
 
 def test_workers_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("EARTHSELF_WORKERS", "16")
-    assert estimate.workers() == 16
+    assert workers() == 16

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from earthself.data.errors import TryAgain
 from earthself.data.query import DEFAULT_PROVIDERS, Count, Found
 from earthself.hooks.eodag import EodagHook
-from earthself.operators import EODAGDownloadOperator, EODAGSearchOperator, EstimateOperator, catalogs
+from earthself.operators import EODAGDownloadOperator, EODAGSearchOperator, EstimateOperator, PlanBatchesOperator, catalogs
 from earthself.operators.errors import TemporaryFailure
 from earthself.operators.planning import MAX_BATCH, MAX_BATCHES, batch_size
 from earthself.operators.request import SCHEMA, params, validated
@@ -180,6 +180,14 @@ def test_batches_stay_few_and_losses_small(products, workers):
     assert 1 <= batches <= MAX_BATCHES
     assert size <= MAX_BATCH or products > MAX_BATCH * MAX_BATCHES
     assert batches >= min(products, workers) or size == 1 or products / size > workers / 2
+
+
+def test_ten_thousand_products_are_planned(context, workspace):
+    one = signed.product("x")
+    products = catalogs.write_catalog(workspace / "many", "products", ({**one, "id": f"P{n}"} for n in range(10_000)), signed.footprint())
+    planned = PlanBatchesOperator(task_id="plan", products=products.to_dict()).execute(context())
+    assert len(planned) == MAX_BATCHES
+    assert sum(batch["count"] for batch in planned) == 10_000
 
 
 def test_the_connection_form_becomes_provider_settings(monkeypatch):

@@ -28,6 +28,13 @@ class EarthSignatureHook(BaseHook):
         super().__init__()
         self.earthsignature_conn_id = earthsignature_conn_id
 
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server whether it serves."""
+        with self.client(timeout=5) as client:
+            return (
+                (True, "EarthSignature serves") if client.health() else (False, "EarthSignature does not answer; check host, port and TLS")
+            )
+
     def client(self, timeout: float = 60) -> SignatureClient:
         """Give a client of the server; use it as a context manager."""
         from airflow.sdk.exceptions import AirflowNotFoundException

@@ -45,6 +45,15 @@ class EodagHook(BaseHook):
 
         return Sources(self.config())
 
+    def test_connection(self) -> tuple[bool, str]:
+        """Say whether the settings can be read; no provider is asked, since that may count against a quota."""
+        from earthself.data.errors import EarthSelfError
+
+        try:
+            return True, f"providers in this order: {', '.join(self.config().providers)}"
+        except EarthSelfError as error:
+            return False, str(error)
+
     @contextmanager
     def settings_file(self) -> Iterator[dict[str, str]]:
         """Environment of a process that needs the settings: they lie in a file of mode 600 that vanishes at the end."""

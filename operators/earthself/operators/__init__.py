@@ -5,7 +5,7 @@ from __future__ import annotations
 from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
 from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
 from earthself.operators.publish import PublishOperator
-from earthself.operators.resources import StepResources
+from earthself.operators.resources import StepResources, workers
 from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
 from earthself.operators.step import ProcessingStepOperator
 
@@ -19,4 +19,5 @@ __all__ = [
     "ProcessingStepOperator",
     "PublishOperator",
     "StepResources",
+    "workers",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -30,7 +31,9 @@ def write_catalog(folder: Path, title: str, items: Iterable[Mapping[str, Any]], 
     links = []
     for item in items:
         name = safe_name(str(item["id"]))
-        write_json(folder / name / f"{name}.json", item)
+        path = folder / name / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(item, allow_nan=False), encoding="utf-8")  # nobody looks for it before the catalogue lists it
         links.append(f"./{name}/{name}.json")
     return _write(folder, title, links, area)
 

@@ -7,13 +7,13 @@ runs really took to what the model says gives the scale, and the spread of these
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators import planning
 from earthself.operators.errors import BadRequest, OperatorError
+from earthself.operators.resources import workers
 
 if TYPE_CHECKING:
     from earthself.data.area import Area
@@ -184,11 +184,6 @@ def spread(ratios: Sequence[float]) -> tuple[float, float, float]:
         return middle, middle / _UNKNOWN, middle * _UNKNOWN
     ordered = sorted(ratios)
     return middle, _quantile(ordered, 0.1), _quantile(ordered, 0.9)
-
-
-def workers() -> int:
-    """How many batches run side by side: EARTHSELF_WORKERS, else the machine's cores."""
-    return int(os.environ.get("EARTHSELF_WORKERS") or 0) or os.cpu_count() or 1
 
 
 def _history() -> tuple[list[Record], list[Record], list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 from earthself.operators.base import EarthSelfOperator
+from earthself.operators.resources import workers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -70,7 +71,7 @@ class PlanBatchesOperator(EarthSelfOperator):
     def work(self, context: Context) -> list[dict[str, Any]]:
         """Write `batches/NNNN/catalog.json` with links to the products' items; skips the rest when nothing was found."""
         from earthself.data.reference import Reference
-        from earthself.operators import catalogs, estimate
+        from earthself.operators import catalogs
 
         found = Reference.from_dict(self.products)
         if found.count == 0:
@@ -80,7 +81,7 @@ class PlanBatchesOperator(EarthSelfOperator):
         area = catalogs.area_beside(found.path())
         run = self.run_folder(context)
         catalogs.empty_folder(run.batches)
-        size = batch_size(len(paths), estimate.workers())
+        size = batch_size(len(paths), workers())
         # Without a batch Airflow would skip the mapped task, and with it everything that needs the signatures already known.
         batches = [paths[start : start + size] for start in range(0, len(paths), size)] or [[]]
         self.log.info(f"{found.count} products: {found.count - len(paths)} known, {len(paths)} to sign, at most {size} at a time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ class StepResources:
         if self.gpu:
             asked.append(f"gpu={self.gpu} (the step sees the graphics processors that this machine has)")
         return asked
+
+
+def workers() -> int:
+    """How many heavy steps run side by side: EARTHSELF_WORKERS, else the cores of this machine."""
+    return int(os.environ.get("EARTHSELF_WORKERS") or 0) or os.cpu_count() or 1
 
 
 def quantity(text: str, what: str) -> int:

@@ -332,16 +332,13 @@ def _result_document(path: Path, name: str, exit_code: int) -> dict[str, Any]:
     """Read and check the step's result document; a step that ended badly may have left none."""
     if not path.is_file():
         return {"status": "done" if exit_code == 0 else "failed", "message": "", "metrics": {}, "warnings": []}
-    raw = path.read_bytes()
-    problem = f"it has {len(raw)} bytes, at most {_RESULT_LIMIT} are read" if len(raw) > _RESULT_LIMIT + 512 else ""
-    document: Any = None
-    if not problem:
-        try:
-            document = json.loads(raw)
-        except ValueError as error:
-            problem = f"it is not JSON ({error})"
-    if not problem:
+    with path.open("rb") as file:
+        raw = file.read(16 * _RESULT_LIMIT)
+    try:
+        document = json.loads(raw)
         problem = _problem(document, exit_code)
+    except ValueError as error:
+        problem = f"it is not JSON ({error})"
     if problem and exit_code == 0:
         raise StepFailed(
             f"the result document of {name} cannot be used: {problem}; docs/steps.md says what belongs in it", exit_code=1, retry=False
@@ -354,6 +351,8 @@ def _result_document(path: Path, name: str, exit_code: int) -> dict[str, Any]:
 def _problem(document: Any, exit_code: int) -> str:  # noqa: ANN401
     if not isinstance(document, dict):
         return f"it holds {type(document).__name__}, not an object"
+    if (size := len(json.dumps(document, ensure_ascii=False).encode())) > _RESULT_LIMIT:
+        return f"it has {size} bytes, at most {_RESULT_LIMIT} are read"
     if exit_code == 0 and document.get("status") not in ("done", "nothing"):
         return f"status is {document.get('status')!r}, not 'done' or 'nothing'"
     metrics, warnings = document.get("metrics", {}), document.get("warnings", [])
