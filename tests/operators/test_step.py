@@ -271,10 +271,11 @@ time.sleep(60)""")
     assert (tmp_path / "tidied").read_text() == "yes"
 
 
-def test_what_a_step_leaves_running_is_ended_with_it(context, program, tmp_path):
+@pytest.mark.parametrize("alone", [False, True], ids=["in the session", "in a session of its own"])
+def test_what_a_step_leaves_running_is_ended_with_it(context, program, tmp_path, alone):
     command = program(f"""
 import subprocess
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sleep", "60"], start_new_session={alone})
 Path({str(tmp_path / "pids")!r}).write_text(str(child.pid))
 leave()""")
     started = time.monotonic()
@@ -285,7 +286,12 @@ leave()""")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
 def test_a_step_ends_when_its_task_is_killed(tmp_path, program):
-    body = program(f"Path({str(tmp_path / 'pids')!r}).write_text(str(os.getpid())); time.sleep(60)")
+    body = program(f"""
+import subprocess
+stubborn = subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 60 & wait"])
+alone = subprocess.Popen(["sleep", "60"], start_new_session=True)
+Path({str(tmp_path / "pids")!r}).write_text(f"{{os.getpid()}} {{stubborn.pid}} {{alone.pid}}")
+time.sleep(60)""")
     code = f"""
 import os, pathlib
 from earthself.operators._process import StepProcess
@@ -298,7 +304,7 @@ StepProcess({body!r}, env=env, cwd=pathlib.Path("/")).run(print)
     wait_for(tmp_path / "pids")
     task.send_signal(signal.SIGKILL)
     task.wait()
-    assert gone(int((tmp_path / "pids").read_text()))
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
 
 
 def test_the_outcome_is_kept_beside_the_log(context, program, workspace, read):
@@ -322,8 +328,8 @@ def wait_for(path: Path) -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process ends within a moment (a zombie has ended)."""
-    deadline = time.monotonic() + 5
+    """Whether the process ends within the grace period (a zombie has ended)."""
+    deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return True

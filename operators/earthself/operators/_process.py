@@ -20,6 +20,7 @@ from typing import Any
 
 _WATCH_SECONDS = 0.2
 _LINE_LIMIT = 16_384
+_LAUNCHER_SECONDS = 5.0
 _LAUNCHER = str(Path(__file__).with_name("_launch.py"))
 
 
@@ -67,18 +68,17 @@ class StepProcess:
             start_new_session=True,
         )
         try:
-            if self._stopped:
-                self._signal(signal.SIGKILL)
+            if self._stopped:  # while it was being started
+                self._process.kill()
             self._follow(self._process, on_line)
             code = self._process.wait()
         finally:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+            self._end(self._process)
         code = 137 if self._exceeded else code if code >= 0 else 128 - code
         return Outcome(code, time.monotonic() - started, _children_cpu() - before, self._peak, self._exceeded, self._stopped)
 
     def stop(self, grace: float) -> None:
-        """Ask the whole session to end (SIGTERM), and kill after `grace` seconds what is still there (SIGKILL)."""
+        """Ask all of the step to end (SIGTERM), and kill after `grace` seconds what is still there (SIGKILL)."""
         self._stopped = True
         if self._process is None:
             return
@@ -123,16 +123,26 @@ class StepProcess:
         self._peak = max(self._peak, used)
 
     def _members(self) -> list[int]:
-        """List the processes of the session: what `set -m` puts in another group is still there, what calls setsid itself is not."""
+        """List the step's processes: those of the session but for its leader, the launcher, which is not the step's.
+
+        What `set -m` puts in another group is among them, what calls setsid itself is not; the launcher finds and ends that.
+        """
         session = self._process.pid if self._process else -1
-        return [pid for pid in _pids() if _session(pid) == session]
+        return [pid for pid in _pids() if pid != session and _session(pid) == session]
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave nothing running, whatever happened."""
+        self._signal(signal.SIGKILL)
+        if process.poll() is None:
+            try:
+                process.wait(_LAUNCHER_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._members():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+            _send(pid, number)
 
 
 class _Lines:
@@ -179,6 +189,13 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except (ProcessLookupError, PermissionError):
         return -1
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
 
 
 def _alive(pids: list[int]) -> bool:
