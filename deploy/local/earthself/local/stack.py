@@ -237,7 +237,7 @@ def programs(settings: Settings, home: Home) -> list[Program]:
         Program("api-server", (*airflow, "api-server", *loopback, str(settings.port))),
         Program(
             "earthsignature",
-            (str(Path(python).with_name("earthsignature")), "serve", "--port", str(settings.signature_port), "--home", str(home.path)),
+            (str(Path(python).with_name("earthsignature")), "serve", "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature")),
         ),
         Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
         Program("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
