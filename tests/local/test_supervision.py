@@ -19,6 +19,7 @@ from earthself.local.surroundings import MARK
 
 SLEEP = "time.sleep(600)"
 FAMILY = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; {SLEEP}']); {SLEEP}"
+NURSE = FAMILY.replace("'])", "'], process_group=0)")
 HERMIT = FAMILY.replace("'])", "'], start_new_session=True)")
 
 
@@ -37,6 +38,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     programs = [
         Program("family", (sys.executable, "-c", FAMILY)),
         Program("hermit", (sys.executable, "-c", HERMIT)),
+        Program("nurse", (sys.executable, "-c", NURSE)),
         Program("later", (sys.executable, "-c", "import time; time.sleep(600)", "100% of it"), at_once=False),
     ]
     process, socket = supervision.start(home, programs, {**os.environ, MARK: str(tmp_path)})
@@ -66,6 +68,15 @@ def test_what_is_killed_is_restarted_and_its_children_do_not_linger(running: Run
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the orphan is ended")
 
 
+def test_tasks_of_a_killed_program_are_ended_though_they_lead_groups_of_their_own(running: Running) -> None:
+    parent = psutil.Process(pid(running, "nurse"))
+    until(lambda: bool(parent.children()), "the child is there")
+    (child,) = parent.children()
+    assert os.getpgid(child.pid) == child.pid
+    parent.send_signal(signal.SIGKILL)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the orphan is ended")
+
+
 def test_a_program_can_wait_until_it_is_called(running: Running) -> None:
     assert states(running)["later"] == "STOPPED"
     Control(Path(running.socket)).start("later")
@@ -73,10 +84,10 @@ def test_a_program_can_wait_until_it_is_called(running: Running) -> None:
 
 
 def test_what_left_the_session_survives_shutdown_and_is_found_by_its_mark(running: Running) -> None:
-    until(lambda: len(leftovers.find(running)) >= 6, "supervisor, reaper, family and hermit with a child each")
+    until(lambda: len(leftovers.find(running)) >= 8, "supervisor, reaper, and three with a child each")
     Control(Path(running.socket)).shutdown()
-    until(lambda: not Path(running.socket).exists() and len(leftovers.find(running)) == 1, "only the hermit's child is left")
-    assert leftovers.end(running, grace=2) == 1
+    until(lambda: not Path(running.socket).exists() and len(leftovers.find(running)) == 2, "only the children in other groups are left")
+    assert leftovers.end(running, grace=2) == 2
     assert leftovers.find(running) == []
     with pytest.raises(NotUp, match="make up"):
         Control(Path(running.socket)).programs()

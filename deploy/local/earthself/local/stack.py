@@ -232,13 +232,11 @@ def programs(settings: Settings, home: Home) -> list[Program]:
     """List the processes of the stack."""
     python = sys.executable
     airflow = (python, "-m", "airflow")
+    signature = (str(Path(python).with_name("earthsignature")), "serve")
     loopback = ("--host", HOST, "--port")
     return [
         Program("api-server", (*airflow, "api-server", *loopback, str(settings.port))),
-        Program(
-            "earthsignature",
-            (str(Path(python).with_name("earthsignature")), "serve", "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature")),
-        ),
+        Program("earthsignature", (*signature, "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature"))),
         Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
         Program("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
         Program("dag-processor", (*airflow, "dag-processor"), at_once=False),

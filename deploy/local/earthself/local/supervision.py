@@ -105,7 +105,7 @@ def configuration(programs: Sequence[Program], socket: Path) -> str:
     for program in programs:
         command = escaped(shlex.join(program.command))
         parts.append(_PROGRAM.format(name=program.name, command=command, autostart=str(program.at_once).lower()))
-    reaper = escaped(shlex.join([sys.executable, "-m", "earthself.local.reaper"]))
+    reaper = escaped(shlex.join([sys.executable, str(Path(__file__).with_name("reaper.py"))]))
     parts.append(_LISTENER.format(command=reaper))
     return "".join(parts)
 

@@ -67,7 +67,10 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "simple_auth_manager_passwords_file": str(home.passwords_file),
             "min_serialized_dag_update_interval": "5",
         },
-        "database": {"sql_alchemy_conn": f"sqlite:///{home.airflow / 'airflow.db'}"},
+        "database": {
+            "sql_alchemy_conn": f"sqlite:///{home.airflow / 'airflow.db'}",
+            "check_migrations": "False",  # `up` makes the database while the web server already starts
+        },
         "api": {"host": HOST, "port": str(settings.port), "base_url": url, "secret_key": secrets["api"], "workers": "1"},
         "api_auth": {"jwt_secret": secrets["jwt"]},
         "logging": {
