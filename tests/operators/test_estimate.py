@@ -98,6 +98,19 @@ def test_a_url_that_cannot_be_used_is_said_without_its_secrets(url):
     assert "hunter2" not in str(caught.value) or url.startswith("sqlite")
 
 
+def test_tasks_that_end_at_once_make_the_table_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def add(_number):
+        with History(f"sqlite:///{tmp_path}/shared.db") as history:
+            history.add(record())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    with History(f"sqlite:///{tmp_path}/shared.db") as history:
+        assert len(history.recent("sign")) == 24
+
+
 def test_a_newer_database_is_not_touched(tmp_path):
     url = f"sqlite:///{tmp_path}/new.db"
     with History(url):

@@ -162,6 +162,21 @@ def test_a_step_with_an_empty_input_is_not_started(context, program, tmp_path, r
     assert read(Path(reference["href"]).parent / "area.geojson") == area
 
 
+def test_children_of_the_output_count_too(context, program):
+    command = program("""
+leave('a')
+(OUT / 'catalog.json').rename(OUT / 'inner.json')
+links = [{"rel": "child", "href": "./inner.json"}]
+(OUT / 'catalog.json').write_text(json.dumps({"type": "Catalog", "id": "o", "stac_version": "1.1.0", "description": "", "links": links}))""")
+    assert run(context, command)["count"] == 1
+    loop = (
+        command[:1]
+        + program("leave()\n(OUT / 'catalog.json').write_text(json.dumps({'links': [{'rel': 'child', 'href': 'catalog.json'}]}))")[1:]
+    )
+    with pytest.raises(AirflowFailException, match="links to itself"):
+        run(context, loop)
+
+
 def test_several_inputs_are_read_as_one_catalogue(context, program, workspace, products):
     first = run(context, program("leave('a')"), output="a")
     second = run(context, program("leave('b')"), output="b")

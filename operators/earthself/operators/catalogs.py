@@ -43,15 +43,22 @@ def link_catalog(folder: Path, title: str, items: Iterable[Path], area: Mapping[
     return _write(folder, title, [os.path.relpath(path, folder) for path in items], area)
 
 
-def item_paths(catalog: Path) -> list[Path]:
-    """List the item files of a local catalogue, in its order; raises `BadRequest` for a link that leaves the machine."""
+def item_paths(catalog: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
+    """List the item files of a local catalogue and its children, in their order.
+
+    Raises `BadRequest` for a link that leaves the machine, or for a catalogue that holds itself.
+    """
+    if catalog in above:
+        raise BadRequest(f"{catalog} links to itself; a catalogue must be a tree")
     found: list[Path] = []
     for link in read_json(catalog).get("links", []):
-        if link.get("rel") == "item":
-            href = str(link["href"])
-            if "://" in href:
-                raise BadRequest(f"{catalog} links to {href}; a run's catalogues list local files only")
-            found.append(Path(os.path.normpath(catalog.parent / href)))
+        if link.get("rel") not in ("item", "child"):
+            continue
+        href = str(link["href"])
+        if "://" in href:
+            raise BadRequest(f"{catalog} links to {href}; a run's catalogues list local files only")
+        path = Path(os.path.normpath(catalog.parent / href))
+        found += [path] if link["rel"] == "item" else item_paths(path, above | {catalog})
     return found
 
 

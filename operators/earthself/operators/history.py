@@ -153,7 +153,7 @@ def _upgrade(engine: Engine) -> None:
 def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
     # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 

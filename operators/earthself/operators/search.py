@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators.base import EarthSelfOperator
@@ -145,17 +144,15 @@ def search_request(conf: Mapping[str, Any], limit: int | None = None) -> Any:  #
 
 
 def as_area(value: Any) -> Any:  # noqa: ANN401 - what a user typed
-    """Read JSON text, `west,south,east,north`, or the absolute path of a GeoJSON file where the area is a text."""
+    """Read JSON text or `west,south,east,north` where the area is a text."""
     if not isinstance(value, str):
         return value
     text = value.strip()
     try:
         if text.startswith(("{", "[")):
             return json.loads(text)
-        if text.startswith("/"):
-            return json.loads(Path(text).read_bytes())
         return [float(part) for part in text.split(",")]
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise BadRequest(f"area {text[:80]!r} cannot be read ({error}); give [west, south, east, north] or GeoJSON") from error
 
 

@@ -140,7 +140,7 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     @property
     def _name(self) -> str:
-        return self.step or Path(str(next(iter(self.command or ["step"])))).name
+        return self.step or str(self.task_id)
 
     def _check_runtime(self, resources: StepResources) -> None:
         runtime = self.runtime or os.environ.get("EARTHSELF_RUNTIME") or "local"
