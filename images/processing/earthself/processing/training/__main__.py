@@ -35,14 +35,11 @@ def _train(folder: Path, out: Path, version: str, seed: int) -> None:
     from earthself.processing.training.baseline import train
     from earthself.processing.training.sources import read_truth
     from earthself.processing.training.truth import pool
-    from threadpoolctl import threadpool_limits
 
     started = time.monotonic()
     _say(0, f"reading {folder}")
     truth = pool(read_truth(folder))
-    # One thread: the matrices are small, and sums are then formed in the same order on every run.
-    with threadpool_limits(1):
-        trained = train(truth, out.resolve().name, version, Recipe(seed=seed), _say)
+    trained = train(truth, out.resolve().name, version, Recipe(seed=seed), _say)
     trained.write(out)
     scores = trained.card["scores"]
     lines = [f"{out}: {trained.card['name']}:{version}, {len(trained.onnx) / 1000:.0f} kB, {time.monotonic() - started:.0f} s"]

@@ -36,8 +36,11 @@ def reach(truth: Truth, answers: Sequence[Answers]) -> tuple[float, ...]:
     return tuple(round(value, 4) for value in found)
 
 
-def confidence(truth: Truth, answers: Sequence[Answers], code: int) -> list[list[float]]:
-    """Knots (probability, percent right) of pixels that a network without their site calls `code`; each site weighs the same."""
+def confidence(truth: Truth, answers: Sequence[Answers], code: int) -> list[list[float]] | None:
+    """Knots (probability, percent right) of pixels that a network without their site calls `code`; each site weighs the same.
+
+    None where no such pixel is right: then nothing speaks for the code.
+    """
     from sklearn.isotonic import IsotonicRegression
 
     kind = [k.code for k in KINDS].index(code)
@@ -49,6 +52,8 @@ def confidence(truth: Truth, answers: Sequence[Answers], code: int) -> list[list
             chance.append(answer.probabilities[called, kind])
             right.append(true[called] == code)
             weight.append(np.full(called.sum(), 1 / len(answer.rows)))
+    if not any(r.any() for r in right):
+        return None
     fitted = IsotonicRegression(out_of_bounds="clip").fit(np.concatenate(chance), np.concatenate(right), np.concatenate(weight))
     return [[level, round(100 * float(value), 1)] for level, value in zip(LEVELS, fitted.predict(np.array(LEVELS)), strict=True)]
 

@@ -49,6 +49,14 @@ class Recipe:
 
 def fit(truth: Truth, recipe: Recipe) -> Network:
     """Train on the rows of `truth` where the ground shows and on the obscured ones; a kind without a row is never said."""
+    from threadpoolctl import threadpool_limits
+
+    # One thread: the matrices are small, and sums are then formed in the same order on every run.
+    with threadpool_limits(1):
+        return _fit(truth, recipe)
+
+
+def _fit(truth: Truth, recipe: Recipe) -> Network:
     random = np.random.default_rng(recipe.seed)
     rows = _sample(truth, recipe, random)
     features, kind = truth.features[rows], truth.kind[rows].astype(np.intp)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from earthself.processing.training.fit import Recipe, fit
-from earthself.processing.training.truth import BUILT, FIELD, FOREST, KINDS, OTHER, WATER, Truth
+from earthself.processing.training.truth import BUILT, FOREST, GROUND, KINDS, OTHER, Truth
 
 if TYPE_CHECKING:
     from earthself.processing.training.network import Network
@@ -48,24 +48,28 @@ class Answers:
 
 
 def folds(truth: Truth, seed: int = 0) -> Iterator[Fold]:
-    """All folds of a truth, in a fixed order."""
-    ground = truth.clear & np.isin(truth.kind, (BUILT, FIELD, FOREST, WATER, OTHER))
+    """All folds of a truth that have something to learn from and to ask about, in a fixed order."""
+    known = truth.clear & np.isin(truth.kind, GROUND)
+    for fold in _folds(truth, seed):
+        if (fold.test & known).any() and (fold.train & truth.seen).any():
+            yield Fold(fold.way, fold.name, fold.train, fold.test & known)
+
+
+def _folds(truth: Truth, seed: int) -> Iterator[Fold]:
     for number, site in enumerate(truth.sites):
-        here = truth.site == number
-        if (here & ground).any():
-            yield Fold(SITE, site, ~here, here & ground)
+        here = np.asarray(truth.site == number)
+        yield Fold(SITE, site, ~here, here)
     for number, site in enumerate(truth.sites):
-        here = truth.site == number
+        here = np.asarray(truth.site == number)
         if len(np.unique(truth.season[here])) == 1:
             continue
         for season, name in enumerate(SEASONS):
-            then = truth.season == season
-            if (here & then & ground).any():
-                yield Fold(SITE_AND_SEASON, f"{site}, {name}", ~here & ~then, here & then & ground)
-    half = np.random.default_rng(seed).random(len(truth)) < 0.5
-    yield Fold(RANDOM, "half of all pixels", half, ~half & ground)
+            then = np.asarray(truth.season == season)
+            yield Fold(SITE_AND_SEASON, f"{site}, {name}", ~here & ~then, here & then)
+    half = np.asarray(np.random.default_rng(seed).random(len(truth)) < 0.5)
+    yield Fold(RANDOM, "half of all pixels", half, ~half)
     for kinds in ((FOREST,), (BUILT, OTHER)):
-        yield Fold(UNSEEN, KINDS[kinds[0]].name, ~np.isin(truth.kind, kinds), ground & (truth.kind == kinds[0]))
+        yield Fold(UNSEEN, KINDS[kinds[0]].name, ~np.isin(truth.kind, kinds), np.asarray(truth.kind == kinds[0]))
 
 
 def ask(truth: Truth, fold: Fold, recipe: Recipe) -> Answers:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CODES = (0, 1, 2, 3, 5)
 """What a pixel may be called; 0 is no class."""
 RESAMPLES = 500
+_PER_CLASS = ("f1", "precision", "recall", "coverage")
 FEWEST = 30
 """Clear pixels of a kind that a date must have to be judged by itself."""
 
@@ -40,6 +41,8 @@ class Said:
 def classes(truth: Truth, said: Said, seed: int = 0) -> dict[str, Any]:
     """Macro-F1, F1 of each class, and coverage of the rows whose CORINE class is known, with intervals."""
     known = CODE_OF_KIND[truth.kind[said.rows]] > 0
+    if not known.any():
+        return {}
     rows, codes = said.rows[known], said.codes[known]
     tables, sites = _tables(truth, rows, codes)
     present = [c for c in (1, 2, 3, 5) if tables[:, CODES.index(c)].sum() > 0]
@@ -47,7 +50,7 @@ def classes(truth: Truth, said: Said, seed: int = 0) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     drawn = np.stack([_figures(*_draw(tables, sites, random), present) for _ in range(RESAMPLES)])
     low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
-    names = ["macro_f1", "coverage", *[f"f1_{c}" for c in present], *[f"coverage_{c}" for c in present]]
+    names = ["macro_f1", "coverage", *[f"{figure}_{c}" for figure in _PER_CLASS for c in present]]
     found = {name: _interval(value[i], low[i], high[i]) for i, name in enumerate(names)}
     return {
         "macro_f1": found["macro_f1"],
@@ -55,10 +58,21 @@ def classes(truth: Truth, said: Said, seed: int = 0) -> dict[str, Any]:
         "pixels": int(known.sum()),
         "blocks": len(tables),
         "classes": {
-            str(c): {"f1": found[f"f1_{c}"], "coverage": found[f"coverage_{c}"], "pixels": int(tables[:, CODES.index(c)].sum())}
-            for c in present
+            str(c): {name: found[f"{name}_{c}"] for name in _PER_CLASS} | {"pixels": int(tables[:, CODES.index(c)].sum())} for c in present
         },
     }
+
+
+def summary(ways: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Put the figures that a reader needs first: macro-F1 and F1 of each class, `names` says how each way is called."""
+    found: dict[str, dict[str, Any]] = {}
+    for way, title in names.items():
+        if way not in ways:
+            continue
+        figures = {f"macro-F1, {title}": ways[way]["macro_f1"]}
+        figures |= {f"F1 of code {code}, {title}": one["f1"] for code, one in ways[way]["classes"].items()}
+        found |= {name: {"value": one["value"], "95 % interval": [one["low"], one["high"]]} for name, one in figures.items()}
+    return found
 
 
 def parcels(truth: Truth, said: Said) -> dict[str, dict[str, Any]]:
@@ -131,10 +145,11 @@ def _figures(tables: NDArray[np.float64], sites: NDArray[np.int16], present: Seq
     index = [CODES.index(c) for c in present]
     right = np.diag(table)[index]
     true, called = table.sum(axis=1)[index], table.sum(axis=0)[index]
+    # A class that a resample lacks has no figure there; one that is never called has no right answer either.
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * right / (true + called)
-        covered = 1 - table[index, 0] / true
-    return np.array([f1.mean(), 1 - table[:, 0].sum() / table.sum(), *f1, *covered])
+        f1, recall, covered = 2 * right / (true + called), right / true, 1 - table[index, 0] / true
+    precision = np.divide(right, called, out=np.zeros_like(right), where=called > 0)
+    return np.array([f1.mean(), 1 - table[:, 0].sum() / table.sum(), *f1, *precision, *recall, *covered])
 
 
 def _interval(value: float, low: float, high: float) -> dict[str, float]:

@@ -35,6 +35,8 @@ KINDS = (
 )
 """What the network tells apart, in the order of its outputs."""
 BUILT, FIELD, FOREST, WATER, OBSCURED, OTHER = range(len(KINDS))
+GROUND = (BUILT, FIELD, FOREST, WATER, OTHER)
+"""Kinds of land, as against what hides it."""
 UNLABELLED = -1
 
 CODE_OF_KIND = np.array([1, 2, 3, 5, 0, 0], np.uint8)

@@ -1,0 +1,130 @@
+"""Write a model's card: sentences and numbers that follow from the truth and the scores, none by hand for one data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from calendar import month_name
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from earthself.data.legends import legend
+from earthself.processing.training.calibrate import INSIDE
+from earthself.processing.training.features import BANDS, CONTEXT
+from earthself.processing.training.fit import Recipe
+from earthself.processing.training.truth import KINDS, Truth
+
+MIN_PROBABILITY = {1: 0.96, 2: 0.6, 3: 0.7}
+"""Below these a class is not said. Built-up land is rare and field edges resemble it: it must be nearly sure."""
+WATER_RULE = {
+    "code": 5,
+    "confidence": 95,
+    "sure": {"mndwi_min": 0.2, "ndwi_min": 0.0, "nir_max": 0.12, "swir_max": 0.06},
+    "perhaps": {"mndwi_min": -0.05, "ndwi_min": -0.2, "nir_max": 0.18, "swir_max": 0.1},
+}
+"""Open water is dark in the infrared and brighter in the green."""
+
+_WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
+_LEGEND = "clc:1"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a card is about."""
+
+    name: str
+    """Name in the registry."""
+    version: str
+    """Version of the model."""
+    recipe: Recipe
+    """How it was trained."""
+    onnx: bytes
+    """The network's file."""
+
+
+def card(truth: Truth, subject: Subject, curves: Mapping[int, list[list[float]] | None]) -> dict[str, Any]:
+    """Make a card without scores; `curves` holds the confidence by code, None where no left-out site confirmed the code."""
+    return {
+        "card": 1,
+        "name": subject.name,
+        "version": subject.version,
+        "title": "Land cover at CORINE level 1 from one Sentinel-2 L2A product",
+        "description": _WORDS["description"],
+        "licence": "Apache-2.0",
+        "input": {"bands": list(BANDS), "layout": "image", "context": CONTEXT, "quantity": "surface reflectance", "resolution": 10},
+        "output": {
+            "legend": _LEGEND,
+            "validated_level": 1,
+            "classes": [_class(truth, number, curves) for number in range(len(KINDS))],
+            "novelty": {
+                "threshold": 1.0,
+                "method": _WORDS["novelty"],
+                "calibration": f"{INSIDE:.0%} of a kind's pixels on left-out sites lie within",
+            },
+            "confidence": {"method": _WORDS["confidence"]},
+            "water": WATER_RULE | {"evidence": _WORDS["water"]},
+        },
+        "training": {
+            "sources": [_WORDS["sources"][name] for name in _sources(truth, np.ones(len(truth), np.bool_))],
+            "sites": {site: _pixels(truth, number) for number, site in enumerate(truth.sites)},
+            "recipe": asdict(subject.recipe),
+        },
+        "scores": {},
+        "limits": [],
+        "file": {"sha256": hashlib.sha256(subject.onnx).hexdigest(), "bytes": len(subject.onnx)},
+    }
+
+
+def limits(truth: Truth, made: Mapping[str, Any]) -> list[str]:
+    """Say where a model with this truth and these scores stops, one sentence each."""
+    names = legend(_LEGEND)
+    said = [f"Trained on {len(truth.sites)} sites: {', '.join(truth.sites)}. Under other climates a map is an experiment."]
+    for entry in made["output"]["classes"]:
+        months = entry.get("months", [])
+        if entry["code"] and len(months) < 12:
+            spelled = ", ".join(month_name[m] for m in months)
+            what = f"{names.name(entry['code'])} (code {entry['code']})"
+            said.append(f"{what} was seen in {spelled} only; in other months it may be called something else.")
+    for kind, shares in made["scores"]["unseen_kind"].items():
+        share, code = max((share, int(name.removeprefix("called "))) for name, share in shares.items() if name.startswith("called"))
+        if share > 0.1:
+            called = f"{share:.0%} of it is called {names.name(code)}"
+            said.append(f"What the training lacks is seldom known as unknown: without {kind} in the training, {called}.")
+    for code, figures in made["scores"]["left_out_site"]["classes"].items():
+        if figures["recall"]["value"] < 0.5:
+            said.append(f"{names.name(int(code))} (code {code}): on left-out sites {figures['recall']['value']:.0%} is found.")
+    emitted = {entry["code"] for entry in made["output"]["classes"]} | {WATER_RULE["code"]}
+    said += [f"{e.name} (code {e.code}) is never said." for e in names.entries if e.code not in emitted]
+    return said + list(_WORDS["limits"])
+
+
+def _class(truth: Truth, number: int, curves: Mapping[int, list[list[float]] | None]) -> dict[str, Any]:
+    kind = KINDS[number]
+    rows = truth.seen & (truth.kind == number)
+    entry: dict[str, Any] = {"code": kind.code, "name": kind.name}
+    if kind.code:
+        curve = curves[kind.code]
+        # Without a left-out site that confirms it a class is learnt, to be told apart, but not said.
+        entry |= {"min_probability": MIN_PROBABILITY[kind.code], "confidence": curve} if curve else {"code": 0}
+    if entry["code"]:
+        entry["months"] = sorted({date.fromordinal(int(d)).month for d in np.unique(truth.day[rows & truth.clear])})
+    if rows.any():
+        days = len(np.unique(truth.day[rows] * np.int64(len(truth.sites)) + truth.site[rows]))
+        sites = len(np.unique(truth.site[rows]))
+        entry["evidence"] = (
+            f"{rows.sum():,} pixels, {sites} site{'s' * (sites > 1)}, {days} date{'s' * (days > 1)}; {', '.join(_sources(truth, rows))}"
+        )
+    return entry
+
+
+def _sources(truth: Truth, rows: Any) -> list[str]:  # noqa: ANN401 (a mask)
+    return [name for number, name in enumerate(truth.sources) if (truth.source[rows] == number).any()]
+
+
+def _pixels(truth: Truth, site: int) -> dict[str, int]:
+    counts = np.bincount(truth.kind[truth.site == site], minlength=len(KINDS))
+    return {kind.name: int(n) for kind, n in zip(KINDS, counts, strict=True) if n}
