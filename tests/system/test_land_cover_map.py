@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -117,6 +119,14 @@ def test_the_same_order_again_reuses_everything_and_gives_the_same_map(started: 
         assert one.transform == other.transform
         np.testing.assert_array_equal(one.read(), other.read())
     assert [(row.code, row.hectares) for row in made.areas()] == [(row.code, row.hectares) for row in again.areas()]
+
+
+def test_the_manifest_makes_the_same_map_again(made: Run) -> None:
+    earthself = str(Path(sys.executable).with_name("earthself"))
+    done = subprocess.run(
+        [earthself, "replay", str(folder(made) / "manifest.json")], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_far_client_reads_the_result_over_rest(started: Started, made: Run) -> None:

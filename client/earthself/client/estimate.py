@@ -40,6 +40,6 @@ class Estimate:
         size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{max(1, 1000 * self.gigabytes):.0f} MB"
         count = "1 product" if self.products == 1 else f"{self.products} products"
         return (
-            f"{count} from {self.provider}, at most {size}, {self.cpu_minutes:.1f} CPU minutes, "
+            f"{count} from {self.provider}, about {size} to read, {self.cpu_minutes:.1f} CPU minutes, "
             f"about {self.minutes:.1f} minutes ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
         )

@@ -6,6 +6,7 @@ It types the same commands as a person would and checks what they leave behind.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -98,7 +99,7 @@ def demo(settings: Settings, say: Say) -> int:
         return code
     _verify(report)
     folder = Path(report["places"]["result.json"]).parent
-    say(f"the result holds together: files, pixels and statistics. It stays in\n  {folder}\nLook at {folder / 'report.html'}")
+    say(f"the result holds together (every file, its checksum, the sum of the areas) and stays there; look at\n{folder / 'report.html'}")
     return 0
 
 
@@ -137,6 +138,9 @@ def _verify(report: Mapping[str, Any]) -> None:
         raise LocalError("the result does not say where its files are")
     if missing := [name for name in _OUTPUTS if not (folder / name).is_file()]:
         raise LocalError(f"the result lacks {', '.join(missing)}; it is in {folder}")
+    for output in json.loads((folder / "manifest.json").read_text())["outputs"]:
+        if hashlib.sha256((folder / output["href"]).read_bytes()).hexdigest() != output["sha256"]:
+            raise LocalError(f"{output['href']} is not what the manifest says; see {folder}")
     with (folder / "statistics.csv").open(newline="") as file:
         hectares = sum(float(row["hectares"]) for row in csv.DictReader(file))
     if not math.isclose(hectares, 100 * result["area_km2"], rel_tol=TOLERANCE):

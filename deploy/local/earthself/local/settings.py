@@ -11,6 +11,9 @@ from earthself.local.errors import BadSetting
 
 HOST = "127.0.0.1"
 
+SAMPLE_PORT = 8082
+"""Where the sample is served unless something else is chosen."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -22,8 +25,8 @@ class Settings:
     """Web interface and REST (`EARTHSELF_PORT`); 0 takes a free one."""
     signature_port: int = 50051
     """EarthSignature over gRPC (`EARTHSELF_SIGNATURE_PORT`); 0 takes a free one."""
-    sample_port: int = 8082
-    """The sample provider (`EARTHSELF_SAMPLE_PORT`); 0 takes the one used last in this home, or a free one."""
+    sample_port: int | None = None
+    """The sample provider (`EARTHSELF_SAMPLE_PORT`); None takes the last one of this home, else 8082; 0 the last one, else a free one."""
     dags: tuple[Path, ...] = ()
     """Folders of DAG files: the shipped one, then `EARTHSELF_DAGS` (a path list)."""
     providers: tuple[str, ...] = ()
@@ -43,7 +46,7 @@ class Settings:
             home=home,
             port=_port(environ, "EARTHSELF_PORT", 8080),
             signature_port=_port(environ, "EARTHSELF_SIGNATURE_PORT", 50051),
-            sample_port=_port(environ, "EARTHSELF_SAMPLE_PORT", 8082),
+            sample_port=_port(environ, "EARTHSELF_SAMPLE_PORT", SAMPLE_PORT) if environ.get("EARTHSELF_SAMPLE_PORT") else None,
             dags=(shipped_dags(), *extra),
             providers=tuple(name.strip() for name in environ.get("EARTHSELF_PROVIDERS", "").split(",") if name.strip()),
         )

@@ -20,7 +20,7 @@ from earthself.local import leftovers, ports, supervision
 from earthself.local.airflow import COMPONENTS, Airflow
 from earthself.local.errors import LocalError, NotReady, NotUp
 from earthself.local.home import Home, Running
-from earthself.local.settings import HOST, Settings
+from earthself.local.settings import HOST, SAMPLE_PORT, Settings
 from earthself.local.supervision import Control, Program, ProgramState
 from earthself.local.surroundings import surroundings
 
@@ -116,18 +116,21 @@ class Stack:
     def _with_ports(self) -> Settings:
         """Replace each port 0 by a free one and refuse the ones in use."""
         free = iter(ports.free_ports(3))
-        remembered = self.home.sample_port()
-        sample = self.settings.sample_port or (remembered if remembered and ports.is_free(remembered) else next(free))
+        wanted, last = self.settings.sample_port, self.home.sample_port()
+        if wanted is None:
+            wanted = last or SAMPLE_PORT
+        elif wanted == 0:
+            wanted = last if last and ports.is_free(last) else next(free)
         settings = dataclasses.replace(
             self.settings,
             port=self.settings.port or next(free),
             signature_port=self.settings.signature_port or next(free),
-            sample_port=sample,
+            sample_port=wanted,
         )
         ports.require_free(settings.port, "EARTHSELF_PORT", "web interface")
         ports.require_free(settings.signature_port, "EARTHSELF_SIGNATURE_PORT", "EarthSignature server")
-        ports.require_free(settings.sample_port, "EARTHSELF_SAMPLE_PORT", "sample provider")
-        self.home.remember_sample_port(settings.sample_port)
+        ports.require_free(wanted, "EARTHSELF_SAMPLE_PORT", "sample provider")
+        self.home.remember_sample_port(wanted)
         return settings
 
     def _start(self, settings: Settings) -> Running:
