@@ -15,8 +15,9 @@ import pytest
 from earthself.client import Run
 from earthself.local import Settings, Stack, leftovers
 from earthself.local.demo import SAMPLE_AREA
+from earthself.local.ports import free_ports
 
-from tests.system.running import DAY, READY_WITHIN, TRIVIAL, Started, environment
+from tests.system.running import DAY, READY_WITHIN, SHAKY, TRIVIAL, Started, environment
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +26,9 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     home, dags, output = folder / "home", folder / "dags", folder / "output.txt"
     dags.mkdir()
     (dags / "trivial.py").write_text(TRIVIAL)
+    (shaky_port,) = free_ports(1)
+    home.mkdir()
+    (home / "sources.json").write_text(json.dumps({"provider_config": SHAKY.format(port=shaky_port)}))
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "earthself.local", "up"],
@@ -42,7 +46,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         time.sleep(0.2)
     running = stack.home.running()
     assert running is not None
-    yield Started(process, stack, running, output)
+    yield Started(process, stack, running, output, shaky_port)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

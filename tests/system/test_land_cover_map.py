@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,9 @@ import rasterio
 from earthself.client import BadInput, NotAllowed, Run, RunFailed
 from earthself.local.sample import DATA
 from pyproj import Geod
-from shapely.geometry import shape
+from shapely.geometry import box, mapping, shape
 
-from tests.system.running import DAY, Started
+from tests.system.running import DAY, Started, served
 
 INSIDE = (332600, 5328500, 333400, 5333500)
 """West, south, east, north in EPSG:32633: within the area's first polygon and one product."""
@@ -138,6 +139,28 @@ def test_nothing_found_is_a_success_that_says_so(started: Started, area: dict) -
     run = started.client().land_cover_map(area=area, start="2018-01-01", end="2018-01-05").wait(timeout=120, interval=0.2)
     assert run.result["status"] == "empty"
     assert "no scene was found" in run.advice()[0]
+
+
+def test_one_bad_product_costs_only_itself_and_the_next_order_fills_the_hole(started: Started, tmp_path: Path) -> None:
+    squares = [[12.927, 48.099, 12.941, 48.107], [13.437, 48.302, 13.450, 48.309]]
+    area = {"type": "MultiPolygon", "coordinates": [mapping(box(*square))["coordinates"] for square in squares]}
+    order = {"area": area, "provider": "shaky", "max_cloud_cover": 100, **DAY}
+    products = shutil.copytree(DATA, tmp_path / "products")
+    lost = products / "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_P7040" / "B04.tif"
+    lost.rename(tmp_path / "B04.tif")
+    with served(products, started.shaky_port):
+        partial = started.client().land_cover_map(**order).wait(timeout=150, interval=0.2)
+        (tmp_path / "B04.tif").rename(lost)
+        whole = started.client().land_cover_map(**order).wait(timeout=150, interval=0.2)
+    assert partial.result["status"] == "partial"
+    assert partial.result["products"]["processed"] == 1
+    (failed,) = partial.result["products"]["failed"]
+    assert failed["id"].startswith(lost.parent.name)
+    assert "B04" in failed["error"]
+    assert "1 of 2 products are missing" in partial.advice()[0]
+    assert partial.result["observed_fraction"] < whole.result["observed_fraction"]
+    assert whole.result["status"] == "complete"
+    assert whole.result["products"].items() >= {"found": 2, "reused": 1, "processed": 1, "failed": []}.items()
 
 
 def test_an_estimate_starts_nothing(started: Started, area: dict) -> None:

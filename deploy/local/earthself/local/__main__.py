@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -120,8 +121,9 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _say(line: str, *, error: bool = False) -> None:
     stream = sys.stderr if error else sys.stdout
-    stream.write(line + "\n")
-    stream.flush()
+    with contextlib.suppress(OSError):  # a terminal that was closed must not keep the stack from being stopped
+        stream.write(line + "\n")
+        stream.flush()
 
 
 if __name__ == "__main__":
