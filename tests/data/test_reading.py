@@ -374,6 +374,15 @@ def test_a_token_that_expires_meanwhile_is_renewed(provider: Provider, sources: 
     assert 2 <= len(provider.asked("/token")) <= 5
 
 
+def test_requests_refused_with_one_old_token_are_all_tried_again(provider: Provider, sources: Make) -> None:
+    made = sources(token_auth(provider, "t0"), credentials=KEY)
+    access = made._logins.access(item(provider, access="login", B04=File(SCENE)))
+    access.sign(f"{provider.url}/B04.tif")
+    first = access.generation
+    assert access.renew(first)
+    assert access.renew(first)  # the request of another thread, refused while the first was renewing
+
+
 def test_many_products_share_one_token(provider: Provider, sources: Make) -> None:
     made = sources(token_auth(provider, "t0"), credentials=KEY)
     for number in range(5):

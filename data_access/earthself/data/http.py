@@ -39,8 +39,12 @@ class Access(Protocol):
     def sign(self, url: str) -> tuple[str, dict[str, str]]:
         """Give the URL to ask (it may carry a token) and the headers to send; unchanged where no credentials apply."""
 
-    def renew(self) -> bool:
-        """Drop what was cached, since it was refused; False when that cannot help."""
+    @property
+    def generation(self) -> int:
+        """How often the login was renewed: a request that was refused may carry one that another thread has renewed since."""
+
+    def renew(self, generation: int) -> bool:
+        """Drop the login of that generation, since it was refused; False when trying again cannot help."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,12 @@ class OpenAccess:
         """Leave the request as it is."""
         return url, {}
 
-    def renew(self) -> bool:
+    @property
+    def generation(self) -> int:
+        """Always the first."""
+        return 0
+
+    def renew(self, generation: int) -> bool:  # noqa: ARG002 - as the protocol has it
         """Nothing to renew."""
         return False
 
@@ -212,8 +221,9 @@ class Http:
         import httpx
 
         try:
+            generation = access.generation
             answer = self._follow(access, url, headers)
-            if answer.status_code in (401, 403) and access.renew():
+            if answer.status_code in (401, 403) and access.renew(generation):
                 answer.close()
                 answer = self._follow(access, url, headers)
             try:

@@ -54,8 +54,12 @@ class _ItemAccess:
     def sign(self, url: str) -> tuple[str, dict[str, str]]:
         return self.login.sign(url, self.hosts)
 
-    def renew(self) -> bool:
-        return self.login.renew()
+    @property
+    def generation(self) -> int:
+        return self.login.generation
+
+    def renew(self, generation: int) -> bool:
+        return self.login.renew(generation)
 
 
 class _Login:
@@ -67,6 +71,7 @@ class _Login:
         self._plugin: Any = None
         self._auth: Any = None
         self._lock = threading.Lock()
+        self.generation = 0
 
     def sign(self, url: str, hosts: frozenset[str]) -> tuple[str, dict[str, str]]:
         """The URL with its token, or the headers, that the plugin gives; unchanged for hosts that the plugin is not for."""
@@ -86,11 +91,14 @@ class _Login:
             signed = self._auth(plain)
         return str(signed.url), {k: str(v) for k, v in signed.headers.items() if before.get(k) != v}
 
-    def renew(self) -> bool:
-        """Forget the plugin with its token, since that was refused; False when there was none."""
+    def renew(self, generation: int) -> bool:
+        """Forget the plugin with its token, since that was refused, unless another thread did so already; False when there was none."""
         with self._lock:
+            if generation != self.generation:
+                return True
             had = self._auth is not None
             self._plugin = self._auth = None
+            self.generation += 1
             return had
 
     def _presigned(self, plugin: Any, url: str) -> str:  # noqa: ANN401 - EODAG's plugin or None

@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (up, status):
         command.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    # SIGINT too: a shell that starts this in the background has it ignored, and that would be inherited.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         return _run(options)
     except LocalError as error:
