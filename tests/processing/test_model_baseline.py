@@ -211,6 +211,11 @@ def test_the_card_gives_left_out_scores_beside_the_flattering_ones():
     assert scores["summary"][first]["value"] == scores["left_out_site"]["macro_f1"]["value"]
 
 
+def test_fields_of_a_site_that_the_network_never_saw_are_called_forest_on_less_than_a_tenth_too():
+    for site, figures in load_card().document["scores"]["parcels"]["left_out_site"].items():
+        assert figures["fields_called_forest"]["worst"] <= 0.10, site
+
+
 def test_the_card_claims_level_one_and_says_where_it_stops():
     card = load_card()
     assert (card.legend, card.validated_level) == ("clc:1", 1)

@@ -78,6 +78,9 @@ def _scores(truth: Truth, answers: dict[str, list[Answers]], made: ModelCard, ne
     decide, far = Decider(made), network.reach
     said = {way: _decided(truth, found, decide, far) for way, found in answers.items() if way != UNSEEN}
     ways = {way: scores.classes(truth, one) for way, one in said.items()}
+    ways[SITE]["sources"] = {
+        name: scores.classes(truth, said[SITE].where(truth.of(name))) for name in truth.sources if truth.of(name).any()
+    }
     ways[SITE]["sites"] = {f.fold.name: scores.classes(truth, _decided(truth, [f], decide, far)) for f in answers[SITE]}
     parcels = {
         way: scores.parcels(truth, one) for way, one in {"shipped": own_answers(truth, network, made), **said}.items() if way != RANDOM

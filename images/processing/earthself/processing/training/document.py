@@ -18,8 +18,9 @@ from earthself.processing.training.features import BANDS, CONTEXT
 from earthself.processing.training.fit import Recipe
 from earthself.processing.training.truth import KINDS, Truth
 
-MIN_PROBABILITY = {1: 0.96, 2: 0.6, 3: 0.7}
-"""Below these a class is not said. Built-up land is rare and field edges resemble it: it must be nearly sure."""
+MIN_PROBABILITY = {1: 0.96, 2: 0.6, 3: 0.85}
+"""Below these a class is not said. Built-up land is rare and field edges resemble it: it must be nearly sure. Forest is set so
+that fields of a left-out site are called forest on less than a tenth of any clear date."""
 WATER_RULE = {
     "code": 5,
     "confidence": 95,

@@ -37,6 +37,11 @@ class Said:
     flags: NDArray[np.uint8]
     """(m)."""
 
+    def where(self, rows: NDArray[np.bool_]) -> Said:
+        """Keep the answers about some rows of the truth, (n)."""
+        kept = rows[self.rows]
+        return Said(self.rows[kept], self.codes[kept], self.flags[kept])
+
 
 def classes(truth: Truth, said: Said, seed: int = 0) -> dict[str, Any]:
     """Macro-F1, F1 of each class, and coverage of the rows whose CORINE class is known, with intervals."""
