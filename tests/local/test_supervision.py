@@ -47,7 +47,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     yield running
     leftovers.end(running, grace=2)
     process.wait(10)
-    supervision.remove_socket(socket)
+    supervision.clear(socket)
     assert not socket.parent.exists()
 
 

@@ -71,6 +71,8 @@ class Stack:
                 raise LocalError(
                     f"a stack of {self.home.path} is already up at {running.url}; `make status` shows it, `make down` stops it"
                 )
+            if running:
+                supervision.clear(Path(running.socket))  # it ended without `down`
             settings = self._with_ports()
             self.home.passwords()
             running = self._start(settings)
@@ -96,7 +98,7 @@ class Stack:
         except NotUp:
             pass
         ended = leftovers.end(running)
-        supervision.remove_socket(Path(running.socket))
+        supervision.clear(Path(running.socket))
         self.home.forget()
         return ended
 

@@ -6,8 +6,8 @@ supervisord restarts what dies and stops whole process groups; this module only 
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,6 +46,8 @@ class ProgramState:
     """Seconds since the last start."""
     description: str
 
+
+_PREFIX = "earthself-stack-"
 
 _HEAD = """\
 [supervisord]
@@ -113,14 +115,16 @@ def configuration(programs: Sequence[Program], socket: Path) -> str:
 def start(home: Home, programs: Sequence[Program], environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Path]:
     """Start supervisord in a session of its own (a Ctrl-C reaches only the caller) and wait for its control socket.
 
-    Returns the process and the socket's path, which lies in a private temporary folder because such paths are short.
+    Returns the process and the socket's path. It lies in a private temporary folder because such paths must be short; that folder is
+    also the temporary folder of all processes, so that nothing of a killed task (such as a file with credentials) stays behind.
     """
-    socket = Path(tempfile.mkdtemp(prefix="earthself-")) / "supervisor.sock"
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    socket = folder / "supervisor.sock"
     home.supervisor_config.write_text(configuration(programs, socket))
     with (home.logs / "supervisord.out").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-c", str(home.supervisor_config)],
-            env=dict(environment),
+            env={**environment, "TMPDIR": str(folder)},
             cwd=home.path,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -134,7 +138,7 @@ def start(home: Home, programs: Sequence[Program], environment: Mapping[str, str
         time.sleep(0.05)
     process.kill()
     process.wait()
-    remove_socket(socket)
+    clear(socket)
     raise NotReady(f"the supervisor did not start; its last words are in {home.logs / 'supervisord.out'}")
 
 
@@ -183,8 +187,7 @@ class Control:
             raise NotUp(f"the supervisor does not answer on {self._socket} ({error}); start the stack with `make up`") from error
 
 
-def remove_socket(socket: Path) -> None:
-    """Remove what `start` left in the temporary folder."""
-    with contextlib.suppress(OSError):
-        socket.unlink(missing_ok=True)
-        os.rmdir(socket.parent)  # noqa: PTH106 - removes the folder only when it is empty
+def clear(socket: Path) -> None:
+    """Remove the private temporary folder that `start` made, with what killed tasks left in it."""
+    if socket.parent.name.startswith(_PREFIX):
+        shutil.rmtree(socket.parent, ignore_errors=True)
