@@ -27,6 +27,10 @@ environment:
 """
 
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks for a clean end."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 failed, 2 usage, 69 not there)."""
     parser = argparse.ArgumentParser(
@@ -42,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args(arguments)
     # SIGINT too: a shell that starts this in the background has it ignored, and that would be inherited.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         signal.signal(number, _interrupt)
     try:
         return _run(options)
@@ -93,7 +97,6 @@ Only this machine reaches it. It does not isolate tenants from each other: all w
         _say("stopped from elsewhere", error=options.json)
     except KeyboardInterrupt:
         _say("\nstopping ...", error=options.json)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it running
         stack.down()
         _say("stopped", error=options.json)
     return 0
@@ -117,6 +120,9 @@ def _status(stack: Stack, *, as_json: bool) -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Stop once: an impatient second Ctrl-C must not leave half of the stack running."""
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
