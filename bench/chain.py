@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-ROUNDS = 7
+ROUNDS = 12
 WARM_UP = 2
 GOAL = 1.15
 SIGNED = 3

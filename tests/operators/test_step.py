@@ -333,6 +333,18 @@ def test_the_outcome_is_kept_beside_the_log(context, program, workspace, read):
     assert not (folder / "staging").exists()
 
 
+def test_what_a_step_took_is_remembered_when_it_says_how_much_it_did(context, program, products):
+    from earthself.operators.history import History
+
+    run(context, program("leave('a')"), products)
+    run(context, program("leave('a', metrics={'items': 2, 'pixels': 1000, 'bytes_read': 77})"), products)
+    with History() as history:
+        (record,) = history.recent("t")
+    assert (record.products, record.pixels, record.bytes_read) == (2, 1000, 77)
+    assert record.peak_memory > 0
+    assert record.seconds > 0
+
+
 def wait_for(path: Path) -> None:
     deadline = time.monotonic() + 20
     while not (path.exists() and path.read_text()):

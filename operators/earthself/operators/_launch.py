@@ -2,19 +2,16 @@
 
 It stays as the step's parent for two reasons. When the task's own process is killed (a crashed worker, SIGKILL after
 mark-failed) the system tells it, and it ends the step. And whatever the step starts and abandons falls to it, even what left
-the step's session, so that it can be ended too. Only the standard library, `-I -S`: it costs about 20 ms and 9 MB.
+the step's session, so that it can be ended too. It runs with `-I -S` and imports as little as it can: 15 ms, 9 MB.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
 import sys
 import time
-from types import FrameType
-from typing import NoReturn
 
 GRACE_SECONDS = 4.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -45,7 +42,8 @@ def main(parent: int, command: list[str]) -> int:
             sys.stderr.write(f"{command[0]}: cannot be executed ({error.strerror})\n")
             return _NOT_EXECUTABLE
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        _end_all(0)
+        if _any_left():
+            _end_all(0)
     except _Orphaned:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         _end_all(GRACE_SECONDS)
@@ -53,52 +51,59 @@ def main(parent: int, command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _orphaned(_number: int, _frame: FrameType | None) -> NoReturn:
+def _orphaned(_number: int, _frame: object) -> None:
     raise _Orphaned
 
 
 def _end_all(grace: float) -> None:
-    """Ask everything below this process to end, kill what has not after `grace` seconds, and reap it."""
+    """Ask everything below this process to end, and kill what has not after `grace` seconds."""
     if grace:
         _signal(_below(), signal.SIGTERM)
         deadline = time.monotonic() + grace
-        while _reap() and time.monotonic() < deadline:
+        while _any_left() and time.monotonic() < deadline:
             time.sleep(0.02)
     deadline = time.monotonic() + GRACE_SECONDS
-    while (found := _below()) and time.monotonic() < deadline:
-        _signal(found, signal.SIGKILL)
-        _reap()
+    while _any_left() and time.monotonic() < deadline:
+        _signal(_below(), signal.SIGKILL)
         time.sleep(0.01)
 
 
-def _reap() -> bool:
-    """Collect children that ended; False when none is left."""
-    with contextlib.suppress(ChildProcessError):
+def _any_left() -> bool:
+    """Collect the children that ended, and say whether there are others."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-        return True
-    return False
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _below() -> list[int]:
     """List the processes below this one, zombies left out; empty where there is no /proc."""
     parents: dict[int, int] = {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH208, PTH112 - pathlib takes 10 ms to import
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{int(name)}/stat", "rb") as file:  # noqa: PTH123
-            state, parent = file.read().rpartition(b")")[2].split()[:2]
-            if state != b"Z":
-                parents[int(name)] = int(parent)
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():  # noqa: PTH208, PTH112 - importing pathlib takes 10 ms
+        try:
+            with open(f"/proc/{int(name)}/stat", "rb") as file:  # noqa: PTH123
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if state != b"Z":
+            parents[int(name)] = int(parent)
     below, new = set[int](), {os.getpid()}
     while new := {pid for pid, parent in parents.items() if parent in new} - below:
         below |= new
     return sorted(below)
 
 
-def _signal(pids: list[int], number: signal.Signals) -> None:
+def _signal(pids: list[int], number: int) -> None:
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             os.kill(pid, number)
+        except OSError:
+            continue
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
+    code = main(int(sys.argv[1]), sys.argv[2:])
+    sys.stderr.flush()
+    os._exit(code)  # nothing is left to tidy up

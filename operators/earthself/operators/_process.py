@@ -21,6 +21,7 @@ from typing import Any
 _WATCH_SECONDS = 0.2
 _LINE_LIMIT = 16_384
 _LAUNCHER_SECONDS = 5.0
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _LAUNCHER = str(Path(__file__).with_name("_launch.py"))
 
 
@@ -33,9 +34,9 @@ class Outcome:
     seconds: float
     """Wall-clock time."""
     cpu_seconds: float
-    """User and system time of the process and of the children that it waited for."""
+    """User and system time of all processes of the step."""
     peak_memory: int
-    """Highest sum over the session's processes that was seen, bytes."""
+    """Highest sum over the step's processes that was seen, or the most that one of them had; bytes."""
     memory_exceeded: bool
     """Whether the session was killed because it grew past its limit."""
     stopped: bool
@@ -54,10 +55,11 @@ class StepProcess:
         self._stopped = False
         self._exceeded = False
         self._peak = 0
+        self._used: resource.struct_rusage | None = None
 
     def run(self, on_line: Callable[[str], None]) -> Outcome:
         """Start the command, hand every line of its output to `on_line` once, and wait; leaves no process of the session behind."""
-        before, started = _children_cpu(), time.monotonic()
+        started = time.monotonic()
         self._process = subprocess.Popen(
             self._command,
             env=self._env,
@@ -71,11 +73,15 @@ class StepProcess:
             if self._stopped:  # while it was being started
                 self._process.kill()
             self._follow(self._process, on_line)
-            code = self._process.wait()
+            self._wait(self._process)
         finally:
             self._end(self._process)
+        code = self._process.returncode
         code = 137 if self._exceeded else code if code >= 0 else 128 - code
-        return Outcome(code, time.monotonic() - started, _children_cpu() - before, self._peak, self._exceeded, self._stopped)
+        used = self._used
+        cpu = used.ru_utime + used.ru_stime if used else 0.0
+        peak = max(self._peak, used.ru_maxrss * _MAXRSS_UNIT if used else 0)
+        return Outcome(code, time.monotonic() - started, cpu, peak, self._exceeded, self._stopped)
 
     def stop(self, grace: float) -> None:
         """Ask all of the step to end (SIGTERM), and kill after `grace` seconds what is still there (SIGKILL)."""
@@ -97,7 +103,7 @@ class StepProcess:
             for pipe in (process.stdout, process.stderr):
                 os.set_blocking(pipe.fileno(), False)
                 selector.register(pipe, selectors.EVENT_READ)
-            next_watch = 0.0
+            next_watch = time.monotonic() + _WATCH_SECONDS
             while selector.get_map():
                 ready = selector.select(_WATCH_SECONDS)
                 for key, _ in ready:
@@ -106,7 +112,7 @@ class StepProcess:
                 if time.monotonic() >= next_watch:
                     self._watch()
                     next_watch = time.monotonic() + _WATCH_SECONDS
-                if not ready and process.poll() is not None:
+                if not ready and self._wait(process, os.WNOHANG):
                     break
         for lines in pipes.values():
             for line in lines.rest():
@@ -130,15 +136,24 @@ class StepProcess:
         session = self._process.pid if self._process else -1
         return [pid for pid in _pids() if pid != session and _session(pid) == session]
 
+    def _wait(self, process: subprocess.Popen[bytes], options: int = 0) -> bool:
+        """Wait for the launcher, which waits for the step: so this says what both used. True when it has ended."""
+        if process.returncode is None:
+            pid, status, used = os.wait4(process.pid, options)
+            if pid:
+                process.returncode, self._used = os.waitstatus_to_exitcode(status), used
+        return process.returncode is not None
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave nothing running, whatever happened."""
+        """Leave nothing running, whatever happened; a launcher that ended by itself has seen to that."""
+        if process.returncode is not None and process.returncode >= 0:
+            return
         self._signal(signal.SIGKILL)
-        if process.poll() is None:
-            try:
-                process.wait(_LAUNCHER_SECONDS)
-            except subprocess.TimeoutExpired:
+        deadline = time.monotonic() + _LAUNCHER_SECONDS
+        while not self._wait(process, os.WNOHANG):
+            if time.monotonic() > deadline:
                 process.kill()
-                process.wait()
+            time.sleep(0.01)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._members():
@@ -229,8 +244,3 @@ def _memory(pid: int, ask: Callable[[Any], int]) -> int:
         return int(ask(psutil.Process(pid)))
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0
-
-
-def _children_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
+from earthself.operators import step_output
 from earthself.operators.base import EarthSelfOperator, map_index
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
@@ -23,13 +24,10 @@ from earthself.operators.resources import StepResources, spell
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
-    from earthself.data.reference import Reference
     from earthself.data.workspace import RunFolder
     from earthself.operators._process import Outcome, StepProcess
 
 _RUNTIMES = ("local", "pod")
-_RESULT_LIMIT = 4096
-_BAD_INPUT, _TRY_AGAIN, _OUT_OF_MEMORY = 65, 75, 137
 _GRACE_SECONDS = 4.0  # Airflow's supervisor kills a task 5 s after SIGTERM
 _TAIL_LINES = 5
 
@@ -97,7 +95,6 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Run the step in a process of its own; returns the reference dict of its output catalogue."""
-        from earthself.data.workspace import write_json
         from earthself.operators import catalogs
 
         resources = StepResources.from_value(self.step_resources)
@@ -118,11 +115,11 @@ class ProcessingStepOperator(EarthSelfOperator):
         try:
             outcome, document, tail = self._run(command, source, staging, folder, resources)
             _account(context, folder, self._name, outcome, document)
-            _raise_for(self._name, outcome, document, tail, resources)
-            reference = _publish(source, staging / "output", output, document, self._name)
+            step_output.raise_for(self._name, outcome, document, tail, resources)
+            reference = step_output.put_in_place(source, staging / "output", output, document, self._name)
             self._remember(context, source, outcome, document)
         except EarthSelfError as error:
-            write_json(folder / "error.json", {"error": str(error), "retry": error.retry})
+            (folder / "error.json").write_text(json.dumps({"error": str(error), "retry": error.retry}), encoding="utf-8")
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -226,7 +223,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             if self._stopped:
                 raise StepFailed(f"{self._name} was stopped before it began", exit_code=143, retry=False)
             outcome = self._process.run(on_line)
-        return outcome, _result_document(folder / "result.json", self._name, outcome.exit_code), tail
+        return outcome, step_output.result_document(folder / "result.json", self._name, outcome.exit_code), tail
 
     def _progress(self, line: str) -> bool:
         """Log `progress 0.42 reading B04` as what it means; False for any other line."""
@@ -251,12 +248,17 @@ class ProcessingStepOperator(EarthSelfOperator):
         return EodagHook(self.eodag_conn_id).settings_file()
 
     def _remember(self, context: Context, source: Path, outcome: Outcome, document: dict[str, Any]) -> None:
-        """Add what the step took to the history that estimates are made of; a lost row is no reason to fail."""
+        """Add what the step took to the history that estimates are made of; a lost row is no reason to fail.
+
+        A step that does not say how much it did (`items` or `pixels`) teaches nothing and is left out.
+        """
+        metrics = document["metrics"]
+        if not {"items", "pixels"} & set(metrics):
+            return
         from earthself.operators import catalogs
         from earthself.operators.errors import OperatorError
         from earthself.operators.history import History, Record
 
-        metrics = document["metrics"]
         ti = context["ti"]
         record = Record(
             step=self._name[:250],
@@ -290,9 +292,8 @@ def _version(step: str | None) -> str:
 
 def _account(context: Context, folder: Path, name: str, outcome: Outcome, document: dict[str, Any]) -> None:
     """Leave beside the log how the step ended, for whoever gathers the run's results."""
-    from earthself.data.workspace import write_json
-
-    write_json(folder / "run.json", {"step": name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document})
+    account = {"step": name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
+    (folder / "run.json").write_text(json.dumps(account), encoding="utf-8")
 
 
 def arguments(parameters: Mapping[str, Any]) -> list[str]:
@@ -326,99 +327,3 @@ def _catalog(value: Any) -> Path:  # noqa: ANN401
 def _environment() -> dict[str, str]:
     """Give the worker's environment without Airflow's own settings: they hold the platform's secrets."""
     return {name: value for name, value in os.environ.items() if not name.upper().lstrip("_").startswith("AIRFLOW")}
-
-
-def _result_document(path: Path, name: str, exit_code: int) -> dict[str, Any]:
-    """Read and check the step's result document; a step that ended badly may have left none."""
-    if not path.is_file():
-        return {"status": "done" if exit_code == 0 else "failed", "message": "", "metrics": {}, "warnings": []}
-    with path.open("rb") as file:
-        raw = file.read(16 * _RESULT_LIMIT)
-    try:
-        document = json.loads(raw)
-        problem = _problem(document, exit_code)
-    except ValueError as error:
-        problem = f"it is not JSON ({error})"
-    if problem and exit_code == 0:
-        raise StepFailed(
-            f"the result document of {name} cannot be used: {problem}; docs/steps.md says what belongs in it", exit_code=1, retry=False
-        )
-    if problem:
-        return {"status": "failed", "message": "", "metrics": {}, "warnings": []}
-    return {"metrics": {}, "warnings": [], "message": ""} | dict(document)
-
-
-def _problem(document: Any, exit_code: int) -> str:  # noqa: ANN401
-    if not isinstance(document, dict):
-        return f"it holds {type(document).__name__}, not an object"
-    if (size := len(json.dumps(document, ensure_ascii=False).encode())) > _RESULT_LIMIT:
-        return f"it has {size} bytes, at most {_RESULT_LIMIT} are read"
-    if exit_code == 0 and document.get("status") not in ("done", "nothing"):
-        return f"status is {document.get('status')!r}, not 'done' or 'nothing'"
-    metrics, warnings = document.get("metrics", {}), document.get("warnings", [])
-    if not isinstance(metrics, dict) or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in metrics.values()):
-        return "metrics is not an object of numbers"
-    if not isinstance(warnings, list) or not all(isinstance(v, str) for v in warnings):
-        return "warnings is not a list of texts"
-    return "" if isinstance(document.get("message", ""), str) else "message is not a text"
-
-
-def _raise_for(name: str, outcome: Outcome, document: dict[str, Any], tail: list[str], resources: StepResources) -> None:
-    """Turn how a step ended into the error that says whether to try again."""
-    code = outcome.exit_code
-    reason = document.get("message") or " | ".join(tail) or "it said nothing"
-    if outcome.stopped:
-        raise StepFailed(f"{name} was stopped", exit_code=code, retry=False)
-    if outcome.memory_exceeded:
-        raise StepFailed(
-            f"{name} was killed for memory: it grew past {resources.memory} ({spell(outcome.peak_memory)} seen); "
-            "give it more with resources=StepResources(memory=…), or less to do",
-            exit_code=_OUT_OF_MEMORY,
-            retry=False,
-        )
-    if code == 0:
-        return
-    if code == _OUT_OF_MEMORY:
-        raise StepFailed(f"{name} was killed for memory or from outside (exit code 137): {reason}", exit_code=code, retry=True)
-    if code == _BAD_INPUT:
-        raise StepFailed(f"{name}: {reason}", exit_code=code, retry=False)
-    if code == _TRY_AGAIN:
-        raise StepFailed(f"{name}: {reason} (it asks to be tried again)", exit_code=code, retry=True)
-    if code > 128:
-        raise StepFailed(f"{name} was ended by signal {code - 128}: {reason}", exit_code=code, retry=True)
-    raise StepFailed(f"{name} failed with exit code {code}: {reason}", exit_code=code, retry=bool(document.get("retry")))
-
-
-def _publish(source: Path, made: Path, output: Path, document: dict[str, Any], name: str) -> Reference:
-    """Let a whole output take its place, with the area of interest beside it."""
-    from earthself.data.reference import Reference
-    from earthself.operators import catalogs
-
-    if document["status"] == "nothing" and not (made / catalogs.CATALOG).is_file():
-        catalogs.write_catalog(made, name, [])
-    if not (made / catalogs.CATALOG).is_file():
-        raise StepFailed(f"{name} left no catalog.json in its output folder although it ended well", exit_code=1, retry=False)
-    paths = catalogs.item_paths(made / catalogs.CATALOG)
-    for path in paths:
-        _check_item(path, made, name)
-    if (source / catalogs.AREA).is_file() and not (made / catalogs.AREA).exists():
-        shutil.copyfile(source / catalogs.AREA, made / catalogs.AREA)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(output, ignore_errors=True)
-    made.rename(output)
-    return Reference.to_file(output / catalogs.CATALOG, len(paths))
-
-
-def _check_item(path: Path, made: Path, name: str) -> None:
-    from earthself.data.workspace import read_json
-
-    for key, asset in dict(read_json(path).get("assets") or {}).items():
-        href = str(asset.get("href", ""))
-        if href.startswith(str(made)):
-            raise StepFailed(
-                f"asset {key!r} of {path.name} from {name} has the absolute path {href}; hrefs inside the output are relative",
-                exit_code=1,
-                retry=False,
-            )
-        if "://" not in href and not href.startswith("/") and not (path.parent / href).exists():
-            raise StepFailed(f"asset {key!r} of {path.name} from {name} points to {href}, where nothing is", exit_code=1, retry=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,10 @@ if TYPE_CHECKING:
 
 def note(run: RunFolder, task_id: str, map_index: int, begin: float, end: float) -> None:
     """Keep when a task began and ended, in seconds since 1970."""
-    from earthself.data.workspace import write_json
-
     name = task_id if map_index < 0 else f"{task_id}-{map_index}"
-    write_json(run.work / "times" / f"{name}.json", {"task": task_id, "begin": begin, "end": end})
+    path = run.work / "times" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"task": task_id, "begin": begin, "end": end}), encoding="utf-8")
 
 
 def took(run: RunFolder, begin: float, now: float, task_id: str, own_begin: float) -> dict[str, float]:
