@@ -66,7 +66,8 @@ lock: $(READY) ## make the locks anew from requirements.in and bench/requirement
 	@$(PY) -m uv pip compile -q bench/requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o bench/requirements.lock
 
 train: $(READY) ## train the baseline model again: TRUTH=folder (docs/models.md), OUT=folder
-	@$(PY) -m earthself.processing.training $(if $(TRUTH),--truth $(TRUTH)) $(if $(OUT),--out $(OUT))
+	@test -n "$(TRUTH)" || { echo "name the folder with the labelled data: make train TRUTH=folder (docs/models.md says where to get some)"; exit 2; }
+	@$(PY) -m earthself.processing.training --truth "$(TRUTH)" $(if $(OUT),--out "$(OUT)")
 
 clean: ## remove the environments and the state
 	rm -rf .venv .venv-bench .earthself

@@ -38,6 +38,9 @@ def pixels_area(column: float, row: float, width: float, height: float) -> dict:
     return lonlat(x0, y0, x1, y1)
 
 
+SENSED = dt.datetime(2017, 6, 13, 10, 10, 31, tzinfo=dt.UTC)
+
+
 class Products:
     """The input folder of a step, filled with products."""
 
@@ -46,7 +49,7 @@ class Products:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.links: list[dict] = []
 
-    def add(self, name: str, bands: dict[str, np.ndarray], block: int = 256, **properties) -> pystac.Item:
+    def add(self, name: str, bands: dict[str, np.ndarray], block: int = 256, when: dt.datetime = SENSED, **properties) -> pystac.Item:
         """Write each band at its own resolution; the first 10 m band is the size of the product."""
         home = self.folder / name
         home.mkdir()
@@ -61,7 +64,7 @@ class Products:
         }
         geometry = lonlat(LEFT, TOP - 10 * height, LEFT + 10 * width, TOP)
         ring = np.array(geometry["coordinates"][0])
-        item = pystac.Item(name, geometry, [*ring.min(0), *ring.max(0)], dt.datetime(2017, 6, 13, 10, 10, 31, tzinfo=dt.UTC), fields)
+        item = pystac.Item(name, geometry, [*ring.min(0), *ring.max(0)], when, fields)
         for band, array in bands.items():
             path = home / f"{band}.tif"
             size = RESOLUTION[band]

@@ -232,7 +232,7 @@ def test_nothing_to_map_is_no_failure(scenes, tmp_path):
 
 def test_the_item_says_where_the_map_comes_from(scenes, tmp_path):
     scenes.add(code=2, name="p1", **{"earthself:mask": "none"})
-    scenes.add(code=3, name="p2", **{"earthself:model": "other:2"})
+    scenes.add(code=3, name="p2", **{"earthself:model": "other:2", "earthself:cautions": ["forest is known from June only"]})
     result, _ = run(scenes, tmp_path)
     (item,) = read_items(tmp_path / "out")
     check_item(item)
@@ -242,6 +242,7 @@ def test_the_item_says_where_the_map_comes_from(scenes, tmp_path):
     assert item.properties["start_datetime"] == "2017-01-01T00:00:00Z"
     assert item.properties["end_datetime"] == "2017-01-02T00:00:00Z"
     assert any("no cloud mask" in warning for warning in result.warnings)
+    assert "forest is known from June only" in result.warnings
     code = item.assets["land_cover"].extra_fields["bands"][0]
     assert [one["value"] for one in code["classification:classes"]] == [0, 1, 2, 3, 4, 5]
     assert [band["name"] for band in item.assets["land_cover"].extra_fields["bands"]] == ["code", "confidence", "observations", "agreement"]

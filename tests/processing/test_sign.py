@@ -31,12 +31,13 @@ from earthself.data.errors import TryAgain
 from earthself.data.sources import SourceConfig
 from earthself.processing.batch import each_item
 from earthself.processing.meter import Meter
+from earthself.processing.models import load_model
 from earthself.processing.step import StepContext
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.mask import mask
 from earthself.processing.steps.segment import segment
 from earthself.processing.steps.sign import sign
-from products import LEFT, TOP, Products, at_10m, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
+from products import LEFT, SENSED, TOP, Products, at_10m, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
 from stac_schemas import check_item
 
 BANDS = ("B04", "B11", "B09")
@@ -325,6 +326,16 @@ def test_when_all_are_lost_the_result_says_the_first_reason(products, tmp_path):
     assert "the first, A: " in result["message"]
     assert "B09" in result["message"]
     assert len(json.loads((tmp_path / "out" / "failures.json").read_text())) == 1
+
+
+def test_a_month_that_the_model_did_not_learn_a_class_in_is_said(products, tmp_path):
+    bands = load_model("baseline").card.bands
+    products.add("june", random_bands(300, 280, bands))
+    products.add("january", random_bands(300, 280, bands, seed=2), when=SENSED.replace(month=1))
+    assert run(sign, products.folder, tmp_path / "out", "--mask", "none")[0] == 0
+    made = signatures(tmp_path / "out")
+    assert "earthself:cautions" not in made["june"].properties
+    assert "Forest" in made["january"].properties["earthself:cautions"][0]
 
 
 def test_bands_that_do_not_share_a_grid_are_refused(products, tmp_path):

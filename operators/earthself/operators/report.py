@@ -106,11 +106,14 @@ def _worth(known: Facts) -> list[str]:
 
 
 def _scores(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Flatten the scores of the model card to what fits a table: a name and a number each, at most 24."""
+    """Flatten the model card's summary of its scores (or all of them) to what fits a table: a name and a text each, at most 24."""
     found: list[tuple[str, str]] = []
 
     def walk(name: str, value: Any) -> None:  # noqa: ANN401 - JSON
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and set(value) == {"value", "95 % interval"}:
+            low, high = value["95 % interval"]
+            found.append((name, f"{value['value']:.2f} ({low:.2f} to {high:.2f})"))
+        elif isinstance(value, Mapping):
             for key, inner in value.items():
                 walk(f"{name}, {key}" if name else str(key), inner)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -118,7 +121,8 @@ def _scores(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, list) and len(value) == 2 and all(isinstance(each, (int, float)) for each in value):
             found.append((name.replace("_", " "), f"{value[0]:.3g} to {value[1]:.3g}"))
 
-    walk("", card.get("scores", {}))
+    scores = card.get("scores", {})
+    walk("", scores.get("summary", scores))
     return found[:24]
 
 

@@ -198,6 +198,7 @@ def _warnings(items: Sequence[pystac.Item], legend_id: str) -> list[str]:
     own = {str(item.properties.get("earthself:legend")) for item in items}
     if own != {legend_id}:
         said.append(f"signatures of {', '.join(sorted(own))} were generalised to {legend_id}")
+    said += sorted({str(caution) for item in items for caution in item.properties.get("earthself:cautions") or ()})
     return said
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from earthself.data.errors import EarthSelfError
 from earthself.processing.training.fit import Recipe
 
-_TRUTH = Path(__file__).resolve().parents[5] / ".." / "shared" / "data"
 _OUT = Path(".earthself") / "models" / "retrained"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 done, 2 usage, else the exit code of the error."""
     parser = argparse.ArgumentParser(prog="python -m earthself.processing.training", description=__doc__)
-    parser.add_argument("--truth", type=Path, default=_TRUTH, help="folder with the labelled data, laid out as docs/models.md says")
+    parser.add_argument("--truth", type=Path, required=True, help="folder with the labelled data, laid out as docs/models.md says")
     parser.add_argument("--out", type=Path, default=_OUT, help=f"folder to write; its name becomes the model's (default {_OUT})")
     parser.add_argument("--version", default="1.0.0", help="version of the model (default 1.0.0)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same model (default 0)")
