@@ -240,7 +240,8 @@ def programs(settings: Settings, home: Home) -> list[Program]:
     signature = (str(Path(python).with_name("earthsignature")), "serve")
     loopback = ("--host", HOST, "--port")
     return [
-        Program("api-server", (*airflow, "api-server", *loopback, str(settings.port))),
+        # Once it has served its last request it spends seconds on collecting garbage before it exits.
+        Program("api-server", (*airflow, "api-server", *loopback, str(settings.port)), patience=4),
         Program("earthsignature", (*signature, "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature"))),
         Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
         Program("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces

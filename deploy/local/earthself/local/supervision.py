@@ -31,6 +31,8 @@ class Program:
     """Arguments, the first an absolute path."""
     at_once: bool = True
     """Started with the supervisor; otherwise when the stack asks for it."""
+    patience: int = 10
+    """Seconds from being asked to end until it is killed."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ autorestart=true
 startsecs=2
 startretries=5
 stopsignal=TERM
-stopwaitsecs=10
+stopwaitsecs={patience}
 stopasgroup=true
 killasgroup=true
 redirect_stderr=true
@@ -106,7 +108,7 @@ def configuration(programs: Sequence[Program], socket: Path) -> str:
     parts = [_HEAD.format(socket=escaped(str(socket)))]
     for program in programs:
         command = escaped(shlex.join(program.command))
-        parts.append(_PROGRAM.format(name=program.name, command=command, autostart=str(program.at_once).lower()))
+        parts.append(_PROGRAM.format(name=program.name, command=command, autostart=str(program.at_once).lower(), patience=program.patience))
     reaper = escaped(shlex.join([sys.executable, str(Path(__file__).with_name("reaper.py"))]))
     parts.append(_LISTENER.format(command=reaper))
     return "".join(parts)
