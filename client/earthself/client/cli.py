@@ -57,7 +57,7 @@ def login(
     as_json: _Json = False,
 ) -> None:
     """Log in and keep the token (mode 600, never the password) for later commands."""
-    place = (url or os.environ.get("EARTHSELF_URL") or logins.DEFAULT_URL).rstrip("/")
+    place = logins.server(url)
     name = user or os.environ.get("EARTHSELF_USER") or typer.prompt("user")
     password = sys.stdin.readline().rstrip("\n") if password_stdin else os.environ.get("EARTHSELF_PASSWORD")
     password = password or typer.prompt("password", hide_input=True)

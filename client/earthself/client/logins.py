@@ -27,6 +27,14 @@ class Login:
     """Bearer token of an earlier login."""
 
 
+def server(url: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the root of the server to talk to, in the order that `find` describes."""
+    home = _home(environ)
+    stack = _json(home / "stack.json").get("url") if home else None
+    found = url or environ.get("EARTHSELF_URL") or stack or _json(token_file(environ)).get("url") or DEFAULT_URL
+    return found.rstrip("/")
+
+
 def find(url: str | None, user: str | None, password: str | None, environ: Mapping[str, str] = os.environ) -> Login:
     """Settle the server and the credentials.
 
@@ -38,7 +46,7 @@ def find(url: str | None, user: str | None, password: str | None, environ: Mappi
     home = _home(environ)
     stack = _json(home / "stack.json").get("url", "") if home else ""
     stored = _json(token_file(environ))
-    place = (url or environ.get("EARTHSELF_URL") or stack or stored.get("url") or DEFAULT_URL).rstrip("/")
+    place = server(url, environ)
     user = user or environ.get("EARTHSELF_USER")
     password = password or environ.get("EARTHSELF_PASSWORD")
     if user and password:
