@@ -11,6 +11,8 @@ READY := .venv/.ready
 CODE := $(MEMBERS) dags tests bench docs/examples
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
+# Trust what the machine trusts, as pip does: networks with a certificate authority of their own are common.
+export UV_SYSTEM_CERTS := 1
 
 help: ## this list
 	@echo "EarthSelf: self-service Earth observation on Apache Airflow"; echo
