@@ -95,6 +95,27 @@ def random_bands(height: int, width: int, bands=("B04", "B11", "B09"), seed: int
     return {band: rng.integers(1, 10_000, (-(-height // n), -(-width // n)), dtype=np.uint16) for band, n in sizes.items()}
 
 
+SCENE = (1300, 1100)
+"""Rows and columns: more than one window, and not a whole number of blocks."""
+
+
+def scene(seed: int = 1, height: int = SCENE[0], width: int = SCENE[1]) -> dict[str, np.ndarray]:
+    """Random bands with a corner without data, and a scene classification with clouds, shadows and snow here and there."""
+    bands = random_bands(height, width, seed=seed)
+    bands["B04"][:100, :50] = 0
+    bands["B11"][140, 30] = 0  # one band is enough
+    rng = np.random.default_rng(seed + 100)
+    scl = np.full((-(-height // 2), -(-width // 2)), 4, np.uint8)
+    for value in (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11):
+        for row, column in rng.integers(0, scl.shape, (3, 2)):
+            scl[row : row + 4, column : column + 3] = value
+    # Clouds on both sides of the seams between windows of 1024 and blocks of 512 pixels.
+    if height == SCENE[0]:
+        scl[509:511, 255:257] = 9
+        scl[255, 511] = 8
+    return bands | {"SCL": scl}
+
+
 def at_10m(array: np.ndarray, band: str, height: int, width: int) -> np.ndarray:
     """What a band is on the 10 m grid: every pixel repeated."""
     n = RESOLUTION[band] // 10
