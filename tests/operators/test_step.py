@@ -328,7 +328,7 @@ def test_the_outcome_is_kept_beside_the_log(context, program, workspace, read):
     assert account["exit_code"] == 1
     assert account["seconds"] > 0
     assert account["cpu_seconds"] > 0
-    assert account["peak_memory"] > 2**20
+    assert 2**20 < account["peak_memory"] < 60 * 2**20, "the step's own, not that of the task that started it"
     assert "hello" in (folder / "log").read_text()
     assert not (folder / "staging").exists()
 

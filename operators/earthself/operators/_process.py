@@ -47,7 +47,7 @@ class StepProcess:
     """One command in a session of its own."""
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, memory: int | None = None) -> None:
-        self._command = [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), *command]
+        self._command = list(command)
         self._env = dict(env)
         self._cwd = cwd
         self._limit = memory
@@ -60,28 +60,41 @@ class StepProcess:
     def run(self, on_line: Callable[[str], None]) -> Outcome:
         """Start the command, hand every line of its output to `on_line` once, and wait; leaves no process of the session behind."""
         started = time.monotonic()
-        self._process = subprocess.Popen(
-            self._command,
+        told, tells = os.pipe()
+        with os.fdopen(told, "rb") as account:
+            try:
+                self._process = self._launch(tells)
+            finally:
+                os.close(tells)
+            try:
+                if self._stopped:  # while it was being started
+                    self._process.kill()
+                self._follow(self._process, on_line)
+                self._wait(self._process)
+            finally:
+                self._end(self._process)
+            highest = int(account.read() or 0) * _MAXRSS_UNIT
+        code = self._process.returncode
+        code = 137 if self._exceeded else code if code >= 0 else 128 - code
+        used = self._used
+        cpu = used.ru_utime + used.ru_stime if used else 0.0
+        return Outcome(code, time.monotonic() - started, cpu, max(self._peak, highest), self._exceeded, self._stopped)
+
+    def _launch(self, account: int) -> subprocess.Popen[bytes]:
+        """Start the launcher, which says through `account` how much memory the step took.
+
+        Its own figure would not do: a process begins with the peak of the one that it was forked from.
+        """
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), str(account), *self._command],
             env=self._env,
             cwd=self._cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=[account],
             start_new_session=True,
         )
-        try:
-            if self._stopped:  # while it was being started
-                self._process.kill()
-            self._follow(self._process, on_line)
-            self._wait(self._process)
-        finally:
-            self._end(self._process)
-        code = self._process.returncode
-        code = 137 if self._exceeded else code if code >= 0 else 128 - code
-        used = self._used
-        cpu = used.ru_utime + used.ru_stime if used else 0.0
-        peak = max(self._peak, used.ru_maxrss * _MAXRSS_UNIT if used else 0)
-        return Outcome(code, time.monotonic() - started, cpu, peak, self._exceeded, self._stopped)
 
     def stop(self, grace: float) -> None:
         """Ask all of the step to end (SIGTERM), and kill after `grace` seconds what is still there (SIGKILL)."""

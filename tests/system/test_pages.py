@@ -1,0 +1,76 @@
+"""What people look at, in a real browser: the report of a run and the form that orders one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from earthself.client import Run
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.system.running import Started
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium; get it with: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that fails the test when its scripts do."""
+    context = browser.new_context(viewport=DESK)
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    context.close()
+    assert not faults
+
+
+def login(page: Page, started: Started, user: str, then: str) -> None:
+    page.goto(f"{started.running.url}/auth/login")
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", started.stack.home.passwords()[user])
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+    page.goto(f"{started.running.url}{then}")
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_report_shows_its_map_and_table_without_asking_the_network(page: Page, made: Run, size: dict) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size(size)
+    page.goto(Path(made.place("report.html")).as_uri())
+    expect(page.get_by_role("heading", name="Salzach")).to_be_visible()
+    pictures = page.locator("img")
+    expect(pictures.first).to_be_visible()
+    assert all(pictures.nth(number).evaluate("img => img.naturalWidth") > 100 for number in range(pictures.count()))
+    for row in made.areas():
+        expect(page.get_by_role("row").filter(has_text=row.name).first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], "nobody scrolls sideways"
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def test_the_form_says_what_it_wants_and_orders_a_map(page: Page, started: Started, made: Run) -> None:
+    login(page, started, "creator", "/dags/land_cover_map")
+    page.get_by_role("button", name="Trigger").first.click()
+    form = page.get_by_role("dialog")
+    for title in ("Area", "Start", "End", "Most clouds", "Cloud mask", "Model"):
+        expect(form.get_by_text(title, exact=True).first).to_be_visible()
+    expect(form.get_by_text("longitude before latitude").first).to_be_visible()
