@@ -244,12 +244,13 @@ def _bring(client: SignatureClient, feature: Mapping[str, Any], found_as: str, f
     from earthself.data.workspace import write_bytes
     from earthself.operators import catalogs, signatures
     from earthself.signature.errors import NotFound
+    from earthself.signature.items import LAYERS
 
     try:
-        signature = client.get(str(feature["id"]), layers=signatures.LAYERS)
+        signature = client.get(str(feature["id"]), layers=LAYERS)
     except NotFound:
         return None
-    if not all(signature.layers.get(layer) for layer in signatures.LAYERS):
+    if not all(signature.layers.get(layer) for layer in LAYERS):
         return None
     own = folder / catalogs.safe_name(str(feature["id"]))
     paths = {name: write_bytes(own / f"{name}.tif", content) for name, content in signature.layers.items()}
@@ -257,12 +258,10 @@ def _bring(client: SignatureClient, feature: Mapping[str, Any], found_as: str, f
 
 
 def _create(client: SignatureClient, path: Path) -> str:
-    from earthself.data.workspace import read_json
-    from earthself.operators import catalogs, signatures
+    from earthself.signature.items import read_signature
 
-    item = read_json(path)
-    layers = {name: catalogs.asset_path(path, str(item["assets"][name]["href"])).read_bytes() for name in signatures.LAYERS}
-    return client.create(signatures.to_feature(item), layers)
+    signature = read_signature(path)
+    return client.create(signature.feature, signature.layers())
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Signatures between two shapes: STAC items with local rasters in a run, and features with layers in EarthSignature."""
+"""Signatures that EarthSignature knows: which of them may stand for a product of this run, and their STAC items in the run."""
 
 from __future__ import annotations
 
@@ -12,42 +12,16 @@ from earthself.operators.identity import Identity
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-LAYERS = ("segmentation", "confidence", "flags", "cloud_mask")
 FOUND_AS = "earthself:found_as"
 """Id of the product of this request that a reused signature stands for; it may be another copy of the same observation."""
 REUSED = "earthself:reused"
 """Marks a signature that this run did not make; the manifest says so too."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _ROLES = {"segmentation": ["data"], "confidence": ["metadata"], "flags": ["metadata", "cloud"], "cloud_mask": ["metadata", "cloud"]}
-_PRODUCT_TYPES = {"S2_MSI_L2A": "S2MSI2A", "S2_MSI_L2A_COG": "S2MSI2A", "S2_MSI_L1C": "S2MSI1C"}
 _HAIR = 2e-6
 """Degrees (0.2 m) that rounding of coordinates may move a footprint."""
 _EDGE = 5e-3
 """Degrees within which a provider's straight footprint and the edge of the pixel grid may differ along a tile (300 m at 60 N)."""
-
-
-def to_feature(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a signature item as EarthSignature's Feature; the same item always gives the same Feature."""
-    have = item["properties"]
-    created = have.get("datetime") or have.get("start_datetime")
-    cover = have.get("eo:cloud_cover")
-    if cover is None:
-        cover = round(100 * (1 - float(have.get("earthself:clear_fraction", 1.0))), 4)
-    properties = {
-        "creation_date": created,
-        "publication_date": have.get("published") or have.get("s2:generation_time") or created,
-        "product_type": _PRODUCT_TYPES.get(str(have.get("earthself:collection")), str(have.get("earthself:collection") or "unknown")),
-        "cloud_cover": cover,
-        "quicklook": "",
-        "browse_url": "",
-        "download_url": "",
-        "model": have.get("earthself:model"),
-        "legend": have.get("earthself:legend"),
-        "processing_baseline": have.get("earthself:baseline"),
-        **{name: value for name, value in have.items() if name.startswith("earthself:") and name not in (FOUND_AS, REUSED)},
-    }
-    kept = {name: value for name, value in properties.items() if value is not None}
-    return {"type": "Feature", "id": item["id"], "geometry": item["geometry"], "properties": kept}
 
 
 def to_item(feature: Mapping[str, Any], layers: Mapping[str, Path], found_as: str) -> dict[str, Any]:
