@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from earthself.data.catalogue import Catalogue
-from earthself.data.http import RetryPolicy
 from earthself.data.login import Logins
 from earthself.data.query import SourceConfig
+from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
 from hypothesis import settings
 

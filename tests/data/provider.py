@@ -66,6 +66,22 @@ class Lie:
 
 
 @dataclass
+class Misplace:
+    """Answer a range with bytes from another one on: whole, or as many as were asked for, with or without saying so."""
+
+    first: int = 0
+    whole: bool = False
+    said: bool = True
+
+
+@dataclass
+class DripHeaders:
+    """Begin an answer, and then send header after header, each when the client has waited `every` seconds."""
+
+    every: float = 0.02
+
+
+@dataclass
 class Change:
     """Become other content before answering."""
 
@@ -74,7 +90,7 @@ class Change:
     modified: str | None = MODIFIED
 
 
-Fault = Answer | Stall | Drip | Cut | Lie | Change
+Fault = Answer | Stall | Drip | DripHeaders | Cut | Lie | Misplace | Change
 
 
 @dataclass
@@ -86,6 +102,8 @@ class File:
     modified: str | None = MODIFIED
     ranges: bool = True
     headers: dict[str, str] = field(default_factory=dict)
+    ranged_headers: dict[str, str] = field(default_factory=dict)
+    """Headers of answers to ranges, instead of those of the same name in `headers`."""
     faults: list[Fault | None] = field(default_factory=list)
     """One is used up by each request; None is a good answer."""
     always: Fault | None = None
@@ -264,12 +282,18 @@ class _Handler(BaseHTTPRequestHandler):
         start, stop, size = int(first), min(int(last or len(file.data)) + 1, len(file.data)), len(file.data)
         if start >= size:
             return self._send(416, b"", {**headers, "Content-Range": f"bytes */{size}"}, fault)
-        ranged = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        if isinstance(fault, Misplace):
+            start, stop = fault.first, size if fault.whole else fault.first + stop - start
+            if not fault.said:
+                return self._send(206, file.data[start:stop], headers)
+        ranged = {**headers, **file.ranged_headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
         return self._send(206, file.data[start:stop], ranged, fault)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], fault: Fault | None = None) -> None:
         if isinstance(fault, Answer):
             status, body, headers = fault.status, b"", fault.headers
+        if isinstance(fault, DripHeaders):
+            return self._headers_for_ever(fault.every)
         length = len(body) + (fault.by if isinstance(fault, Lie) else 0)
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(length)}.items():
@@ -279,6 +303,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._body(b"" if self.command == "HEAD" else body, fault)
         except OSError:
             self.close_connection = True
+
+    def _headers_for_ever(self, every: float) -> None:
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for number in range(2000):
+            if self._gone(every):
+                break
+            self.wfile.write(b"X-%d: a\r\n" % number)
 
     def _body(self, body: bytes, fault: Fault | None) -> None:
         if isinstance(fault, Drip):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from earthself.data.area import Area
 from earthself.data.errors import BadInput, CredentialsRefused, NotThere, TryAgain
-from earthself.data.http import RetryPolicy
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.radiometry import resolve_offset
+from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
 from provider import QUICK, Answer, Provider, Stall
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
 import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from earthself.data.answers import shown
 from earthself.data.errors import CredentialsRefused, Damaged, NotThere, ProductChanged, TryAgain
-from earthself.data.http import Http, OpenAccess, RetryPolicy, shown
+from earthself.data.http import Http, OpenAccess
+from earthself.data.retries import RetryPolicy
 from earthself.data.transfer import Checksum, Expected, download
-from provider import QUICK, Answer, Change, Cut, Drip, File, Lie, Provider, Stall
+from provider import QUICK, Answer, Change, Cut, Drip, DripHeaders, File, Lie, Misplace, Provider, Stall
 
 DATA = bytes(range(256)) * 2000
 ACCESS = OpenAccess("hostile")
@@ -23,8 +27,8 @@ Fetch = Callable[..., int]
 def fetch(provider: Provider, slept: list[float], tmp_path: Path) -> Fetch:
     """Download `/file` to `tmp_path/file.bin`."""
 
-    def work(expected: Expected | None = None, path: str = "/file", timeout: float = 10) -> int:
-        http = Http(timeout, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0))
+    def work(expected: Expected | None = None, path: str = "/file", timeout: float = 10, deadline: float = 120) -> int:
+        http = Http(timeout, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0), deadline)
         try:
             return download(http, ACCESS, provider.url + path, tmp_path / "file.bin", expected)
         finally:
@@ -91,6 +95,32 @@ def test_without_a_way_to_tell_states_apart_nothing_is_appended(provider: Provid
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        Misplace(0, whole=True),
+        Misplace(0),
+        Misplace(99_999),
+        Misplace(100_001, whole=True),
+        Misplace(0, whole=True, said=False),
+        Misplace(0, said=False),
+    ],
+)
+def test_a_resume_that_gets_other_bytes_starts_again(provider: Provider, fetch: Fetch, tmp_path: Path, wrong: Misplace) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000), wrong])
+    fetch()
+    assert (tmp_path / "file.bin").read_bytes() == DATA
+    assert [r.headers.get("Range") for r in provider.asked("/file")] == [None, "bytes=100000-", None]
+    assert left(tmp_path) == ["file.bin"]
+
+
+def test_a_server_that_never_resumes_rightly_and_always_cuts_is_given_up(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(300_000), Misplace(0)], always=Cut(300_000))
+    with pytest.raises(Damaged, match="ends after 300000 bytes every time"):
+        fetch()
+    assert not (tmp_path / "file.bin").exists()
+
+
+@pytest.mark.parametrize(
     "change", [Change(DATA[::-1]), Change(DATA[::-1], etag=None, modified="Tue, 02 Jan 2024 00:00:00 GMT"), Change(DATA + b"x", etag=None)]
 )
 def test_a_file_that_is_replaced_meanwhile_is_not_glued_together(provider: Provider, fetch: Fetch, tmp_path: Path, change: Change) -> None:
@@ -110,6 +140,36 @@ def test_a_stalled_and_a_dripping_server_end_in_an_error_that_says_so(provider: 
     with pytest.raises(TryAgain, match="less than 1024 bytes a second"):
         fetch(timeout=QUICK)
     assert not (tmp_path / "file.bin").exists()
+
+
+def test_headers_that_never_end_are_given_up(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, always=DripHeaders(0.05))
+    with pytest.raises(TryAgain, match=r"hostile did not answer within 0.4 s .*try again"):
+        fetch(deadline=0.4)
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_slow_body_is_no_slow_answer(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA[:60], always=Drip(0.01))
+    fetch(deadline=0.3)
+    assert (tmp_path / "file.bin").read_bytes() == DATA[:60]
+
+
+def test_packed_bytes_are_refused_for_files_and_unpacked_for_documents(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(gzip.compress(DATA), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(Damaged, match=r"hostile sends .* packed \(gzip\), which was not asked for; choose another provider"):
+        fetch()
+    assert left(tmp_path) == []
+    with contextlib.closing(Http(10, RetryPolicy(1))) as http:
+        assert http.get(ACCESS, provider.url + "/file", len(DATA)) == DATA
+        with pytest.raises(Damaged, match="longer than 1000 bytes"):
+            http.get(ACCESS, provider.url + "/file", 1000)
+
+
+def test_a_document_that_drips_is_given_up(provider: Provider) -> None:
+    provider.files["/doc"] = File(DATA, always=Drip(0.01))
+    with contextlib.closing(Http(10, RetryPolicy(1), 0.3)) as http, pytest.raises(TryAgain, match=r"did not answer within 0.3 s"):
+        http.get(ACCESS, provider.url + "/doc", len(DATA))
 
 
 def test_a_server_that_states_more_than_it_has_is_found_out(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
@@ -154,6 +214,15 @@ def test_the_digest_that_the_server_states_is_held_against_the_bytes(provider: P
     provider.files["/file"] = File(DATA[:-1] + b"?", headers=header)
     with pytest.raises(Damaged, match="its server states"):
         fetch()
+
+
+def test_the_digest_of_a_part_is_not_taken_for_the_files(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    """Content-MD5 is of the bytes that an answer carries; what the first answer said of the whole file still counts."""
+    of_rest = base64.b64encode(hashlib.md5(DATA[100_000:]).digest()).decode()  # noqa: S324
+    whole = base64.b64encode(hashlib.md5(DATA).digest()).decode()  # noqa: S324
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000)], headers={"Content-MD5": whole}, ranged_headers={"Content-MD5": of_rest})
+    fetch()
+    assert (tmp_path / "file.bin").read_bytes() == DATA
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, NotThere, TryAgain
-from earthself.data.http import RetryPolicy
 from earthself.data.query import SearchRequest, SourceConfig
+from earthself.data.retries import RetryPolicy
 
 if TYPE_CHECKING:
     from eodag import EODataAccessGateway, SearchResult

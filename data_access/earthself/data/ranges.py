@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from earthself.data.answers import Version, shown
 from earthself.data.errors import Damaged, DataError, NotThere
-from earthself.data.http import Access, Http, Version, shown
+from earthself.data.http import Access, Http
 
 if TYPE_CHECKING:
     import numpy as np

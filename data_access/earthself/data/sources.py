@@ -20,13 +20,14 @@ from urllib.parse import urlsplit
 from earthself.data import archive
 from earthself.data.catalogue import Catalogue
 from earthself.data.errors import BadInput, Damaged, DataError, NotThere, TryAgain
-from earthself.data.http import Access, Http, OpenAccess, RetryPolicy
+from earthself.data.http import Access, Http, OpenAccess
 from earthself.data.items import METADATA, PRODUCT, normalised
 from earthself.data.login import Logins
 from earthself.data.observation import newest_of_each, observed_at
 from earthself.data.query import Count, Found, SearchRequest, SourceConfig
 from earthself.data.radiometry import mixed_baselines
 from earthself.data.ranges import BandReader, open_local, open_remote
+from earthself.data.retries import RetryPolicy
 from earthself.data.sentinel2 import BANDS
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
@@ -47,7 +48,7 @@ class Sources:
         policy = retries or RetryPolicy(attempts=self.config.attempts)
         self._catalogue = Catalogue(self.config, policy)
         self._logins = Logins(self._catalogue)
-        self._http = Http(self.config.timeout, policy)
+        self._http = Http(self.config.timeout, policy, self.config.deadline)
         self._downloads = downloads
 
     def __enter__(self) -> Self:

@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from earthself.data.answers import Answer, Version, shown
 from earthself.data.errors import Damaged, ProductChanged, TryAgain
-from earthself.data.http import Access, Answer, CutShort, Http, Version, shown
+from earthself.data.http import Access, Http
+from earthself.data.retries import CutShort
 
 # Multihash codes (https://github.com/multiformats/multicodec/blob/master/table.csv) as the STAC file extension writes them.
 _MULTIHASH = {"1220": "sha256", "1114": "sha1", "1340": "sha512", "1330": "sha384", "d50110": "md5", "1630": "sha3_384", "1620": "sha3_256"}
@@ -44,13 +46,17 @@ class Checksum:
         return cls(_PLAIN[len(value)], value) if len(value) in _PLAIN else None
 
     @classmethod
-    def from_headers(cls, headers: dict[str, str]) -> Checksum | None:
-        """Read the digest that a server states: Repr-Digest, Content-MD5, or those of S3 and Google storage."""
+    def from_headers(cls, headers: dict[str, str], *, part: bool) -> Checksum | None:
+        """Read the digest that a server states of the whole file: Repr-Digest, those of S3 and Google storage, or Content-MD5.
+
+        Content-MD5 is of the bytes sent, so it says nothing of the file where only a `part` of it comes (RFC 1864).
+        """
         for entry in (headers.get("repr-digest", "") + "," + headers.get("x-goog-hash", "")).split(","):
             name, _, value = entry.strip().partition("=")
             if (algorithm := {"sha-256": "sha256", "sha-512": "sha512", "md5": "md5"}.get(name)) and (made := _base64(algorithm, value)):
                 return made
-        return _base64("sha256", headers.get("x-amz-checksum-sha256", "")) or _base64("md5", headers.get("content-md5", ""))
+        sent = "" if part else headers.get("content-md5", "")
+        return _base64("sha256", headers.get("x-amz-checksum-sha256", "")) or _base64("md5", sent)
 
     def of(self, path: Path) -> str:
         """Digest of a file."""
@@ -161,6 +167,7 @@ class _Transfer:
         self.retries, self.least = http.retries, http.least_progress
         self.moved = 0
         self.stated: Checksum | None = None
+        self.resumes = True
         self.ends: set[int] = set()
 
     def run(self) -> int:
@@ -191,7 +198,7 @@ class _Transfer:
 
     def _attempt(self) -> None:
         have, known = self.part.length(), self.part.version()
-        if have and (known is None or known.validator is None):
+        if have and (known is None or known.validator is None or not self.resumes):
             self.part.clear()
             have, known = 0, None
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator} if have and known and known.validator else {}
@@ -205,18 +212,29 @@ class _Transfer:
         with self.stream(headers) as answer:
             if known is not None and known.differs(answer.version):
                 raise ProductChanged(f"{self.name} was replaced while it was downloaded; start the download again")
-            self.stated = Checksum.from_headers(answer.headers)
             if answer.status == 416 and answer.version.size == have:
                 return
             if answer.status == 416:
                 self.part.clear()
                 raise TryAgain(f"{self.name} has no bytes after {have}; start the download again")
             self._check_stated(answer)
+            if answer.status == 206 and (answer.first != have or answer.last is None):
+                raise self._glued(f"bytes from {answer.first} where those from {have} were asked for")
+            self.stated = Checksum.from_headers(answer.headers, part=answer.status == 206) or self.stated
             self.part.remember(answer.version)
             self._write(answer, append=answer.status == 206)
-        expected = answer.version.size
-        if expected is not None and self.part.length() < expected:
-            raise TryAgain(f"{self.name} ended after {self.part.length()} of {expected} bytes; try again")
+        size = answer.version.size if answer.version.size is not None or known is None else known.size
+        length, end = self.part.length(), size if answer.last is None else answer.last + 1
+        if end is not None and length > end:
+            raise self._glued(f"more than the {end} bytes that it states")
+        if size is not None and length < size:
+            raise TryAgain(f"{self.name} ended after {length} of {size} bytes; try again")
+
+    def _glued(self, what: str) -> TryAgain:
+        """Drop a part that such bytes would spoil; from here on every attempt begins at the start."""
+        self.part.clear()
+        self.resumes = False
+        return TryAgain(f"{self.name} sent {what}; start the download again")
 
     def _check_stated(self, answer: Answer) -> None:
         if self.expected.size is not None and answer.version.size is not None and answer.version.size != self.expected.size:
