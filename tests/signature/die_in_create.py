@@ -1,6 +1,6 @@
 """Run by test_whole_or_nothing: stores products in children that kill themselves at a chosen line, and looks at what is left.
 
-The lines are those of the store and the catalogue, on the way through `Store.create`. Prints one JSON document.
+The lines are those of the store, its folders and the catalogue, on the way through `Store.create`. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-from earthself.signature import catalog, store, vectors
+from earthself.signature import catalog, rasters, shelves, store, vectors
 from earthself.signature.product import from_feature
 from earthself.signature.store import Store
 
-WATCHED = {catalog.__file__, store.__file__}
+WATCHED = {catalog.__file__, shelves.__file__, store.__file__}
 # Between these lines a product begins to be there: every one of them counts, of the others every tenth.
-DELICATE = {"_keep", "_move_in", "insert"}
+DELICATE = {"_keep", "_insert", "move_in", "insert", "keep"}
 STRIDE = 10
 
 
@@ -60,15 +60,18 @@ def in_child(function, *arguments):
 
 
 def left(home):
-    """Start again, and say which products there are, whether their files are whole, and which files nobody owns."""
+    """Start again, and say which products there are, by the pixels that their files hold, and which files nobody owns."""
     opened = Store.open(home)
     products = list(opened.find(store.Query()))
     owned = {opened.path(p, layer.name) for p in products for layer in p.layers}
     owned |= {home / "products" / p.folder / "classes.geobuf" for p in products if p.classes_sha256}
-    files = {path for place in ("products", "staging") for path in (home / place).rglob("*") if path.is_file()}
-    folders = {path for place in ("products", "staging") for path in (home / place).rglob("*") if path.is_dir()}
+    files = {path for place in ("products", "staging", "lost") for path in (home / place).rglob("*") if path.is_file()}
+    folders = {path for place in ("products", "staging", "lost") for path in (home / place).rglob("*") if path.is_dir()}
     stray = (files ^ owned) | {folder for folder in folders if not any(folder.iterdir())}
-    said = {p.product.product_id: [layer.sha256 for layer in p.layers] for p in products}
+    said = {
+        p.product.product_id: [layer.sha256 if rasters.is_whole(opened.path(p, layer.name), layer) else "damaged" for layer in p.layers]
+        for p in products
+    }
     opened.close()
     return said, sorted(map(str, stray))
 

@@ -155,8 +155,8 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path):
     assert gone["retry"] is True
     assert "127.0.0.1:9 does not answer" in gone["error"]
     assert "in use by another" in run("migrate", code=1).output
-    assert lines(run("migrate", "--home", tmp_path / "new", "--json")) == [{"before": None, "after": "0001"}]
-    assert run("migrate", "--home", tmp_path / "new").stdout == "tables at version 0001\n"
+    assert lines(run("migrate", "--home", tmp_path / "new", "--json")) == [{"before": None, "after": "0002"}]
+    assert run("migrate", "--home", tmp_path / "new").stdout == "tables at version 0002\n"
 
 
 def test_a_port_in_use_is_said(server, tmp_path):

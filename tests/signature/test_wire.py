@@ -58,14 +58,14 @@ def test_the_package_is_imported_without_anything_heavy():
 def test_migrations_make_the_tables_that_the_code_knows(tmp_path):
     url = f"sqlite:///{tmp_path / 'db.sqlite'}"
     catalog = Catalog(url)
-    assert catalog.migrate() == (None, "0001")
-    assert catalog.migrate() == ("0001", "0001")
+    assert catalog.migrate() == (None, "0002")
+    assert catalog.migrate() == ("0002", "0002")
     catalog.close()
     with sa.create_engine(url).connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "signature_version", "compare_type": True})
         differences = compare_metadata(context, METADATA)
         assert [d for d in differences if not (d[0] == "remove_table" and d[1].name.startswith("footprint"))] == []
-        assert connection.scalar(sa.text("SELECT version_num FROM signature_version")) == "0001"
+        assert connection.scalar(sa.text("SELECT version_num FROM signature_version")) == "0002"
 
 
 def test_a_database_of_a_newer_program_is_left_alone(tmp_path):

@@ -7,6 +7,7 @@ migrations, nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +18,10 @@ import sqlalchemy as sa
 from earthself.data.dates import format_instant
 from earthself.signature.errors import SignatureError, StoreBroken
 from earthself.signature.filters import Query
+from earthself.signature.pairing import Partner
 from earthself.signature.product import Product
 from earthself.signature.rasters import Grid, Layer
-from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE
+from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE
 from shapely.geometry.base import BaseGeometry
 from sqlalchemy.engine import Connection, Engine, Row
 
@@ -79,6 +81,28 @@ class Catalog:
         """Give all connections back."""
         self._engine.dispose()
 
+    def exists(self) -> bool:
+        """Tell whether there is a database at that address; asking otherwise would make one."""
+        path = self._engine.url.database or ""
+        return path.startswith("file:") or Path(path).is_file()
+
+    def partner(self) -> Partner:
+        """Say which store this is the database of, also before the tables are made or brought up to date."""
+        store, places = None, set()
+        if self.exists():
+            with _openable(self._engine), self._engine.connect() as connection:
+                tables = set(sa.inspect(connection).get_table_names())
+                store = connection.scalar(sa.select(STORE.c.id)) if STORE.name in tables else None
+                places = set(connection.scalars(sa.select(PRODUCT.c.folder))) if PRODUCT.name in tables else set()
+        return Partner(self._engine.url.render_as_string(), store, places)
+
+    def adopt(self, store: str) -> None:
+        """Keep the id of the store that this is the database of."""
+        with self._writing.begin() as connection:
+            if connection.scalar(sa.select(STORE.c.id)) != store:
+                connection.execute(sa.delete(STORE))
+                connection.execute(sa.insert(STORE).values(id=store))
+
     def migrate(self) -> tuple[str | None, str]:
         """Bring the tables up to date, all changes or none; gives the versions before and after."""
         return migrate(self._writing)
@@ -98,6 +122,12 @@ class Catalog:
             boxes = [part.bounds for part in getattr(product.footprint, "geoms", [product.footprint])]
             rows = [{"west": b[0], "south": b[1], "east": b[2], "north": b[3], "product": pk} for b in boxes]
             connection.execute(sa.insert(_FOOTPRINT), rows)
+
+    def resize(self, product_id: str, layer: Layer) -> None:
+        """Note the size of a layer's file that was written anew."""
+        of_product = LAYER.c.product == sa.select(PRODUCT.c.pk).where(PRODUCT.c.product_id == product_id).scalar_subquery()
+        with self._writing.begin() as connection:
+            connection.execute(sa.update(LAYER).where(of_product, LAYER.c.name == layer.name).values(size=layer.size))
 
     def get(self, product_id: str) -> Stored | None:
         """Find one product by its id."""
@@ -121,11 +151,6 @@ class Catalog:
                 return
             after = (page[-1].creation_date, page[-1].product_id)
             left = None if left is None else left - len(found)
-
-    def folders(self) -> set[str]:
-        """Give the folders that products own."""
-        with self._engine.connect() as connection:
-            return set(connection.scalars(sa.select(PRODUCT.c.folder)))
 
     def statistics(self) -> Statistics:
         """Count what is there."""
@@ -151,16 +176,21 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     head = scripts.get_current_head()
+    with _openable(engine), engine.begin() as connection:
+        before = MigrationContext.configure(connection, opts={"version_table": "signature_version"}).get_current_revision()
+        if before is not None and before not in {script.revision for script in scripts.walk_revisions()}:
+            raise StoreBroken(f"the database is of version {before}, newer than this EarthSignature ({head}); update the program")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return before, str(head)
+
+
+@contextmanager
+def _openable(engine: Engine) -> Iterator[None]:
     try:
-        with engine.begin() as connection:
-            before = MigrationContext.configure(connection, opts={"version_table": "signature_version"}).get_current_revision()
-            if before is not None and before not in {script.revision for script in scripts.walk_revisions()}:
-                raise StoreBroken(f"the database is of version {before}, newer than this EarthSignature ({head}); update the program")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        yield
     except sa.exc.DatabaseError as error:
         raise StoreBroken(f"the database {engine.url.database} cannot be opened ({error.orig}); restore it from a backup") from error
-    return before, str(head)
 
 
 def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over

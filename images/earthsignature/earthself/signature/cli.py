@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -147,9 +147,11 @@ def stats(home: Home = _HOME, database_url: Database = None, as_json: Json = Fal
     from earthself.signature.store import Store
 
     with _errors(as_json):
-        if database_url is None and not (home / "earthsignature.sqlite").is_file():
-            raise BadSignature(f"{home} holds no store; give --home, or start one with `earthsignature serve`")
         store = Store(home, database_url)
+        if not store.catalog.exists():
+            raise BadSignature(
+                f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
+            )
         found = store.statistics()
         store.close()
     if as_json:
@@ -167,10 +169,9 @@ def migrate(home: Home = _HOME, database_url: Database = None, as_json: Json = F
 
     with _errors(as_json):
         home.mkdir(parents=True, exist_ok=True)
-        store = Store(home, database_url)
-        store.lock()
-        before, after = store.catalog.migrate()
-        store.close()
+        with closing(Store(home, database_url)) as store:
+            store.lock()
+            before, after = store.migrate()
     _say(
         {"before": before, "after": after} if as_json else f"tables at version {after}" + ("" if before == after else f", were at {before}")
     )

@@ -44,5 +44,12 @@ class StoreBroken(SignatureError):
     """The store is not what its database says, or cannot be opened (DATA_LOSS, exit 1)."""
 
 
+class StoreFull(SignatureError):
+    """The store has no room for what was sent (RESOURCE_EXHAUSTED, exit 75)."""
+
+    exit_code = 75
+    retry = True
+
+
 class Unimplemented(NotFound):
     """The server has no such service or method (UNIMPLEMENTED)."""

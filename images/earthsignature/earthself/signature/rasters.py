@@ -1,7 +1,8 @@
 """The rasters of a product: what of an upload is checked, and how it is stored and read again.
 
-Everything goes row by row in strips, so that memory does not grow with the scene. What is stored is a COG with DEFLATE, since
-the v1 interface hands the file itself to clients whose GDAL we do not choose.
+Everything goes in strips of so many pixels at most, so that memory does not grow with the scene. What is stored is a COG with DEFLATE,
+since the v1 interface hands the file itself to clients whose GDAL we do not choose. It is read again before it counts: GDAL tells
+a full disk late, or not at all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from earthself.signature.errors import BadSignature, StoreBroken
+from earthself.signature.errors import BadSignature, StoreBroken, StoreFull
 from earthself.signature.filters import ALL_CODES
+from rasterio._err import CPLE_BaseError  # what GDAL raises through rasterio has no public name
 from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.warp import transform as reproject
@@ -27,7 +31,11 @@ from rasterio.windows import Window
 
 MOST_PIXELS = 400_000_000
 """A Sentinel-2 tile at 10 m has 120 million."""
+MOST_SIDE = 40_000
+"""A Sentinel-2 tile at 10 m has 10,980 rows and columns."""
+_MOST_BLOCK = 1 << 25  # GDAL unpacks a whole block, however small it is in the file
 _STRIP = 512
+_STRIP_PIXELS = 6_000_000  # 512 rows of a Sentinel-2 tile
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PSEUDO_MERCATOR = 3857
 
@@ -151,18 +159,72 @@ def store_layer(source: Path, name: str, folder: Path) -> Layer:
             "compress": "zstd",
             "zstd_level": 1,
         }
-        digest = hashlib.sha256(repr((grid.crs, [round(t, 6) for t in grid.transform], grid.width, grid.height)).encode())
+        digest = _digest(grid)
         counts = np.zeros(65536, dtype=np.int64)
-        with rasterio.open(rough, "w", **profile) as out:
+        with writable(name, folder), rasterio.open(rough, "w", **profile) as out:
             for window, pixels in _strips(dataset, kind):
                 counts += _count(pixels, kind)
                 stored = pixels.astype(kind.stored, copy=False)
-                digest.update(stored.astype(f"<u{stored.itemsize}", copy=False).tobytes())
+                digest.update(_bytes(stored))
                 out.write(stored, 1, window=window)
-    rasterio.shutil.copy(rough, target, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEW_RESAMPLING="NEAREST", BIGTIFF="IF_SAFER")
+    with writable(name, folder):
+        rasterio.shutil.copy(
+            rough, target, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEW_RESAMPLING="NEAREST", BIGTIFF="IF_SAFER"
+        )
     rough.unlink()
     found = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code} if name == "segmentation" else {}
-    return Layer(name, grid, kind.stored, digest.hexdigest(), target.stat().st_size, found)
+    layer = Layer(name, grid, kind.stored, digest.hexdigest(), target.stat().st_size, found)
+    if not is_whole(target, layer):
+        raise _full(name, folder, "what was written cannot be read again")
+    return layer
+
+
+def is_whole(path: Path, layer: Layer) -> bool:
+    """Tell whether the file holds the pixels of that layer, and overviews that can be read."""
+    if not path.is_file():
+        return False
+    kind = LAYERS[layer.name]
+    try:
+        with rasterio.open(path) as dataset:
+            if dataset.shape != (layer.grid.height, layer.grid.width) or not np.allclose(
+                tuple(dataset.transform)[:6], layer.grid.transform
+            ):
+                return False
+            digest, levels = _digest(layer.grid), len(dataset.overviews(1))
+            for _, pixels in _strips(dataset, kind):
+                digest.update(_bytes(pixels))
+        for level in range(levels):
+            with rasterio.open(path, OVERVIEW_LEVEL=level) as overview:
+                for _ in _strips(overview, kind):
+                    pass
+    except (RasterioError, BadSignature):
+        return False
+    return str(digest.hexdigest()) == layer.sha256
+
+
+@contextmanager
+def writable(what: str, folder: Path) -> Iterator[None]:
+    """Turn what GDAL raises while it writes into that folder into `StoreFull`; it has as many words for it as drivers."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        raise _full(what, folder, str(error)) from error
+
+
+def _full(what: str, folder: Path, why: str) -> StoreFull:
+    free = shutil.disk_usage(folder).free
+    return StoreFull(
+        f"{what} cannot be written to the store ({why}), whose disk is full or broken ({free / 1e6:.0f} MB are free now); "
+        "nothing was stored, try again when there is room"
+    )
+
+
+def _digest(grid: Grid) -> Any:  # noqa: ANN401 - hashlib has no public type
+    return hashlib.sha256(repr((grid.crs, [round(t, 6) for t in grid.transform], grid.width, grid.height)).encode())
+
+
+def _bytes(pixels: np.ndarray[Any, Any]) -> bytes:
+    return pixels.astype(f"<u{pixels.itemsize}", copy=False).tobytes()
 
 
 def read_window(path: Path, name: str, window: PixelWindow) -> bytes:
@@ -232,8 +294,7 @@ def _check_header(dataset: DatasetReader, kind: LayerKind) -> Grid:
         raise BadSignature(f"{name} has {dataset.count} bands; send one band ({kind.meaning})")
     if dataset.dtypes[0] not in kind.accepted:
         raise BadSignature(f"{name} is of type {dataset.dtypes[0]}; send {' or '.join(kind.accepted)} ({kind.meaning})")
-    if dataset.width * dataset.height > MOST_PIXELS:
-        raise BadSignature(f"{name} has {dataset.width}x{dataset.height} pixels; a product has at most {MOST_PIXELS}, send one tile")
+    _check_size(dataset, name)
     try:
         crs = dataset.crs
         if not crs:
@@ -249,9 +310,21 @@ def _check_header(dataset: DatasetReader, kind: LayerKind) -> Grid:
     return Grid(text, tuple(transform)[:6], dataset.width, dataset.height)
 
 
+def _check_size(dataset: DatasetReader, name: str) -> None:
+    width, height = dataset.width, dataset.height
+    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
+        raise BadSignature(
+            f"{name} has {width}x{height} pixels; a product has at most {MOST_SIDE} a side and {MOST_PIXELS} in all, send one tile"
+        )
+    rows, columns = dataset.block_shapes[0]
+    if rows * columns > _MOST_BLOCK:
+        raise BadSignature(f"{name} has blocks of {columns}x{rows} pixels; at most {_MOST_BLOCK}, write it in tiles of 512x512")
+
+
 def _strips(dataset: DatasetReader, kind: LayerKind) -> Iterator[tuple[Window, np.ndarray[Any, Any]]]:
-    for row in range(0, dataset.height, _STRIP):
-        window = Window(0, row, dataset.width, min(_STRIP, dataset.height - row))
+    rows = max(1, min(_STRIP, _STRIP_PIXELS // dataset.width))
+    for row in range(0, dataset.height, rows):
+        window = Window(0, row, dataset.width, min(rows, dataset.height - row))
         try:
             yield window, dataset.read(1, window=window)
         except RasterioError as error:

@@ -32,11 +32,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 _LOG = logging.getLogger(__name__)
 _LARGEST_MESSAGE = 1 << 30
 _END = object()
+_FULL = "the store's disk is full; nothing was stored, try again when there is room"
 _STATUS = (
     ((errors.BadSignature, BadInput), grpc.StatusCode.INVALID_ARGUMENT),
     ((errors.AlreadyExists,), grpc.StatusCode.ALREADY_EXISTS),
     ((errors.NotFound,), grpc.StatusCode.NOT_FOUND),
     ((errors.StoreBroken,), grpc.StatusCode.DATA_LOSS),
+    ((errors.StoreFull,), grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 V1_PATHS = ("snapearth.api.v1.DatabaseProductService", "snapearth.api.v1.database.DatabaseProductService")
 """Services that take the messages of v1."""
@@ -176,7 +178,9 @@ def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
         if isinstance(error, kinds):
             return status, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, "the store's disk is full; nothing was stored, try again when there is room"
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
+    if isinstance(error, sa.exc.OperationalError) and getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
     if isinstance(error, sa.exc.OperationalError) and "locked" in str(error.orig):
         return grpc.StatusCode.UNAVAILABLE, "the database is busy; try again"
     return grpc.StatusCode.INTERNAL, "internal error; the server's log says more"

@@ -1,8 +1,9 @@
-"""Products in a folder: rasters as files, the rest in the catalogue; each product whole or not at all.
+"""Products in a folder: rasters as files (`shelves`), the rest in the catalogue; each product whole or not at all.
 
 How that holds when the server dies at any moment: uploads and new rasters lie in `staging/`; a finished product's folder moves
-in one rename to `products/`, and belongs to a product from the commit of its row on. At start, under the store's lock, `staging/` and
-every folder that no row names are removed. Files are synced before the rename, the rename before the row.
+in one rename to `products/`, and belongs to a product from the commit of its row on. At start, under the store's lock and once folder
+and database are known to be a pair (`pairing`), what interrupted calls left is removed. Files are synced before the rename, the rename
+before the row.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from earthself.data.area import Area
-from earthself.signature import geobuf, rasters, vectors
+from earthself.signature import geobuf, pairing, rasters, vectors
 from earthself.signature.catalog import Catalog, IdTaken, Statistics, Stored
 from earthself.signature.errors import AlreadyExists, BadSignature, NotFound, StoreBroken
 from earthself.signature.filters import Query, check_legend
 from earthself.signature.product import Product
 from earthself.signature.rasters import Layer
+from earthself.signature.shelves import Shelves, Upload
 
 _LOG = logging.getLogger(__name__)
 Outcome = Literal["created", "known"]
@@ -34,36 +35,6 @@ _CLASSES = "classes.geobuf"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True)
-class Upload:
-    """Where the files of one `create` arrive; a context that removes its folder at the end."""
-
-    folder: Path
-    """A folder of its own in staging."""
-
-    def path(self, layer: str) -> Path:
-        """Where to write that layer's GeoTIFF; raises `BadSignature` for a layer that there is not."""
-        if layer not in rasters.LAYERS:
-            raise BadSignature(f"layer {layer[:40]!r} is not known; layers are {', '.join(rasters.LAYERS)}")
-        return self.folder / f"upload-{layer}"
-
-    def prepared(self) -> Path:
-        """Make the folder of the finished product."""
-        folder = self.folder / "product"
-        folder.mkdir()
-        return folder
-
-    def discard(self) -> None:
-        """Forget what arrived; no harm when it is gone already."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.discard()
-
-
 class Store:
     """All products below one folder. `open` it for serving; several threads may use it."""
 
@@ -71,8 +42,7 @@ class Store:
         """Point at a store without touching it. The database is `earthsignature.sqlite` in the folder unless a URL says otherwise."""
         self.home = home
         self.catalog = Catalog(database_url or f"sqlite:///{(home / 'earthsignature.sqlite').absolute()}")
-        self._staging = home / "staging"
-        self._products = home / "products"
+        self._shelves = Shelves(home)
         self._lock: int | None = None
 
     @classmethod
@@ -80,12 +50,15 @@ class Store:
         """Lock the store, bring its tables up to date and clean up after a crash; raises `StoreBroken` when it is in use."""
         home.mkdir(parents=True, exist_ok=True)
         store = cls(home, database_url)
-        store.lock()
-        before, after = store.catalog.migrate()
-        if before != after:
-            _LOG.info("tables brought from version %s to %s", before or "none", after)
-        for name in store.recover():
-            _LOG.info("removed %s, left by a call that was interrupted", name)
+        try:
+            store.lock()
+            before, after = store.migrate()
+            if before != after:
+                _LOG.info("tables brought from version %s to %s", before or "none", after)
+            store.recover()
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def lock(self) -> None:
@@ -105,27 +78,35 @@ class Store:
             os.close(self._lock)
             self._lock = None
 
-    def recover(self) -> list[str]:
-        """Remove what an interrupted `create` left; gives the names of what was removed."""
-        removed = [f"staging/{path.name}" for path in self._staging.iterdir()] if self._staging.exists() else []
-        shutil.rmtree(self._staging, ignore_errors=True)
-        self._staging.mkdir(parents=True)
-        self._products.mkdir(exist_ok=True)
-        owned = self.catalog.folders()
-        for shelf in filter(Path.is_dir, self._products.iterdir()):
-            for folder in filter(Path.is_dir, shelf.iterdir()):
-                if f"{shelf.name}/{folder.name}" not in owned:
-                    shutil.rmtree(folder)
-                    removed.append(f"products/{shelf.name}/{folder.name}")
-            if not any(shelf.iterdir()):
-                shelf.rmdir()
-        return removed
+    def migrate(self) -> tuple[str | None, str]:
+        """Bring the tables up to date; gives the versions before and after. Raises `StoreBroken` for the database of another store."""
+        rasters_here = pairing.Partner(str(self.home), pairing.read_id(self.home), self._shelves.places())
+        store = pairing.common_id(rasters_here, self.catalog.partner())
+        versions = self.catalog.migrate()
+        pairing.write_id(self.home, store)
+        self.catalog.adopt(store)
+        return versions
+
+    def recover(self) -> None:
+        """Clean up what interrupted calls left, and log it."""
+        found = self._shelves.recover(self.catalog.partner().places)
+        for name in found.removed:
+            _LOG.info("removed %s, left by a call that was interrupted", name)
+        for place in found.returned:
+            _LOG.info("brought products/%s back from lost/", place)
+        for place in found.lost:
+            _LOG.warning("moved products/%s to lost/: the database does not know it", place)
+        if found.lost:
+            _LOG.warning(
+                "%d products are in %s/lost, as after restoring an older backup of the database; restore a newer one and start again to "
+                "have them back, or store them anew and delete lost/",
+                len(found.lost),
+                self.home,
+            )
 
     def upload(self) -> Upload:
         """Make a place for the files of a new product."""
-        folder = self._staging / uuid.uuid4().hex
-        folder.mkdir()
-        return Upload(folder)
+        return self._shelves.upload()
 
     def create(self, product: Product, upload: Upload, names: Iterable[str], *, all_layers: bool = False) -> Outcome:
         """Store a product with the uploaded layers of those names.
@@ -170,53 +151,78 @@ class Store:
         if layer not in {known.name for known in stored.layers}:
             has = ", ".join(known.name for known in stored.layers)
             raise NotFound(f"product {stored.product.product_id} has no layer {layer!r}; it has {has}")
-        path = self._products / stored.folder / rasters.file_name(layer)
-        if not path.is_file():
-            raise StoreBroken(f"products/{stored.folder}/{path.name} is gone from the store; restore it from a backup")
-        return path
+        return self._file(stored, rasters.file_name(layer))
 
     def polygons(self, stored: Stored, sieve_ha: float) -> bytes:
         """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept)."""
-        home = self._products / stored.folder
-        kept = home / (_CLASSES if stored.classes_sha256 else f"classes-{sieve_ha:g}ha.geobuf")
-        if not kept.is_file():
-            classes = vectors.polygonize(self.path(stored, "segmentation"), sieve_ha)
-            features = [c.feature(stored.product.product_id) for c in classes]
-            rough = self._staging / uuid.uuid4().hex
-            rough.write_bytes(geobuf.encode(_collection(stored.product, features)).SerializeToString())
-            rough.replace(kept)
-        return kept.read_bytes()
+        if stored.classes_sha256:
+            return self._file(stored, _CLASSES).read_bytes()
+        kept = self._shelves.products / stored.folder / f"classes-{sieve_ha:g}ha.geobuf"
+        if kept.is_file():
+            return kept.read_bytes()
+        classes = vectors.polygonize(self.path(stored, "segmentation"), sieve_ha)
+        features = [c.feature(stored.product.product_id) for c in classes]
+        made: bytes = geobuf.encode(_collection(stored.product, features)).SerializeToString()
+        try:
+            self._shelves.write(kept, made)
+        except OSError as error:
+            _LOG.warning("%s cannot be kept (%s); it is made again when it is asked for", kept, error)
+        return made
 
     def statistics(self) -> Statistics:
         """Count what is there."""
         return self.catalog.statistics()
 
+    def _file(self, stored: Stored, name: str) -> Path:
+        path = self._shelves.products / stored.folder / name
+        if not path.is_file():
+            raise StoreBroken(
+                f"products/{stored.folder}/{name} is gone from the store; restore it from a backup, or store product "
+                f"{stored.product.product_id} again"
+            )
+        return path
+
     def _keep(self, stored: Stored, folder: Path, *, all_layers: bool) -> Outcome:
-        """Move the finished folder in and write its row, unless the product is there."""
+        """Move the finished folder in and write its row; where the product is there, give it back what of it was lost."""
         name = stored.product.product_id
         known = self.catalog.get(name)
-        if known is None:
-            place = f"{stored.product.creation_date:%Y-%m}/{_UNSAFE.sub('_', name)[:100]}-{uuid.uuid4().hex[:8]}"
-            self._move_in(folder, place)
-            try:
-                self.catalog.insert(replace(stored, folder=place))
-                return "created"
-            except IdTaken:
-                shutil.rmtree(self._products / place)
-                known = self.get(name)
-            # Any other error leaves the folder to the next start, which knows whether the row was written.
-        _compare(known, stored, all_layers=all_layers)
-        return "known"
+        if known is not None:
+            _compare(known, stored, all_layers=all_layers)
+            self._heal(known, stored, folder)
+            return "known"
+        try:
+            self._insert(stored, folder)
+        except IdTaken:
+            _compare(self.get(name), stored, all_layers=all_layers)
+            return "known"
+        return "created"
 
-    def _move_in(self, folder: Path, place: str) -> None:
-        """Put a finished folder where products lie, safe against a power cut."""
-        target = self._products / place
-        target.parent.mkdir(exist_ok=True)
-        for path in (*folder.iterdir(), folder):
-            _sync(path)
-        folder.rename(target)
-        for path in (target.parent, self._products):
-            _sync(path)
+    def _insert(self, stored: Stored, folder: Path) -> None:
+        product = stored.product
+        place = f"{product.creation_date:%Y-%m}/{_UNSAFE.sub('_', product.product_id)[:100]}-{uuid.uuid4().hex[:8]}"
+        moved = self._shelves.move_in(folder, place)
+        try:
+            self.catalog.insert(replace(stored, folder=place))
+        except Exception:
+            # Where the database cannot even say whether the row is there, the note stays, and the next start asks again.
+            there = self.catalog.get(product.product_id)
+            if there is None or there.folder != place:
+                moved.take_out()
+            raise
+        moved.keep()
+
+    def _heal(self, known: Stored, new: Stored, folder: Path) -> None:
+        """Put back what the product lost or what cannot be read any more; the new files hold the same."""
+        kept = self._shelves.products / known.folder
+        rows = {layer.name: layer for layer in known.layers}
+        for layer in new.layers:
+            name = rasters.file_name(layer.name)
+            if not rasters.is_whole(kept / name, rows[layer.name]):
+                self._shelves.put_back(folder / name, known.folder)
+                self.catalog.resize(known.product.product_id, layer)
+                _LOG.warning("products/%s/%s was gone or damaged, and is whole again", known.folder, name)
+        if new.classes_sha256 and not (kept / _CLASSES).is_file():
+            self._shelves.put_back(folder / _CLASSES, known.folder)
 
 
 def _given(upload: Upload, layer: str) -> Path:
@@ -259,11 +265,3 @@ def _compare(known: Stored, new: Stored, *, all_layers: bool) -> None:
 
 def _collection(product: Product, features: list[dict[str, object]]) -> dict[str, object]:
     return {"type": "FeatureCollection", "features": features, "id": product.product_id, "properties": dict(product.properties)}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

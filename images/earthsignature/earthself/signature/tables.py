@@ -10,6 +10,8 @@ from sqlalchemy import JSON, BigInteger, Column, Float, ForeignKey, Index, Integ
 
 METADATA = MetaData()
 
+STORE = Table("store", METADATA, Column("id", String(32), primary_key=True, comment="one row; the folder of the rasters keeps it, too"))
+
 PRODUCT = Table(
     "product",
     METADATA,

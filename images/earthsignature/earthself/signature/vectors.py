@@ -22,7 +22,7 @@ from earthself.data.area import Area
 from earthself.data.errors import BadInput
 from earthself.signature.errors import BadSignature
 from earthself.signature.filters import ALL_CODES
-from earthself.signature.rasters import MOST_PIXELS
+from earthself.signature.rasters import MOST_PIXELS, MOST_SIDE, writable
 from pyproj import Geod, Transformer
 from rasterio.features import rasterize, shapes, sieve
 from shapely.geometry import MultiPolygon, Polygon
@@ -126,14 +126,18 @@ def rasterize_classes(classes: Sequence[ClassPolygon], segmentation: Path, cloud
     west, south, east, north = shapely.total_bounds(placed)
     span = (east - west) / 1000, (north - south) / 1000
     # Far from its zone the projection has no numbers at all.
-    if not all(map(math.isfinite, span)) or span[0] * span[1] * (1000 / _PIXEL) ** 2 > MOST_PIXELS:
+    sides = [kilometres * 1000 / _PIXEL for kilometres in span]
+    if not all(map(math.isfinite, span)) or sides[0] * sides[1] > MOST_PIXELS or max(sides) > MOST_SIDE:
         raise BadSignature(f"the polygons span {span[0]:.0f} by {span[1]:.0f} km; a product is one tile at most, send several")
     left, top = math.floor(west / _PIXEL) * _PIXEL, math.ceil(north / _PIXEL) * _PIXEL
     width, height = math.ceil((east - left) / _PIXEL), math.ceil((top - south) / _PIXEL)
     tree = shapely.STRtree(placed)
     profile = {"driver": "GTiff", "width": width, "height": height, "count": 1, "crs": crs, "tiled": True, "compress": "zstd"}
     transform = Affine(_PIXEL, 0, left, 0, -_PIXEL, top)
-    with rasterio.open(segmentation, "w", dtype="uint16", nodata=0, transform=transform, **profile) as out:
+    with (
+        writable("segmentation", segmentation.parent),
+        rasterio.open(segmentation, "w", dtype="uint16", nodata=0, transform=transform, **profile) as out,
+    ):
         for row in range(0, height, _STRIP):
             rows = min(_STRIP, height - row)
             upper = top - row * _PIXEL
@@ -142,7 +146,10 @@ def rasterize_classes(classes: Sequence[ClassPolygon], segmentation: Path, cloud
             grid = {"out_shape": (rows, width), "transform": Affine(_PIXEL, 0, left, 0, -_PIXEL, upper)}
             pixels = rasterize(drawn, fill=0, dtype="uint16", **grid) if hits else np.zeros((rows, width), "uint16")
             out.write(pixels, 1, window=rasterio.windows.Window(0, row, width, rows))
-    with rasterio.open(cloud_mask, "w", dtype="uint8", nbits=1, transform=transform, **profile) as out:
+    with (
+        writable("cloud_mask", cloud_mask.parent),
+        rasterio.open(cloud_mask, "w", dtype="uint8", nbits=1, transform=transform, **profile) as out,
+    ):
         for row in range(0, height, _STRIP):
             rows = min(_STRIP, height - row)
             out.write(np.zeros((rows, width), "uint8"), 1, window=rasterio.windows.Window(0, row, width, rows))
