@@ -195,6 +195,63 @@ def test_another_model_version_is_a_difference(published, again):
     assert compared(published, again) == (1, {"model": "was brightest:6, is brightest:7"})
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (("preprocessing",), "preprocessing: was pre0, is pre1:scl:60"),
+        (("model", "sha256"), "model brightest:7: its file had SHA-256 000000000000"),
+    ],
+)
+def test_another_preprocessing_or_network_is_a_difference(published, again, place, said):
+    document = json.loads((published / "manifest.json").read_text())
+    holder = document[place[0]] if len(place) > 1 else document
+    holder[place[-1]] = "pre0" if len(place) == 1 else 64 * "0"
+    (published / "manifest.json").write_text(json.dumps(document))
+    outcome = compare(published / "manifest.json", read_manifest(published / "manifest.json"), again[0])
+    assert [str(each)[: len(said)] for each in outcome.differences] == [said]
+
+
+def test_a_map_of_another_type_is_a_difference(published, again):
+    with rasterio.open(published / "land_cover.tif") as dataset:
+        profile, pixels = dataset.profile | {"dtype": "float64", "nodata": None}, dataset.read()
+        names, nodata = dataset.descriptions, dataset.nodata
+    with rasterio.open(published / "land_cover.tif", "w", **profile | {"nodata": nodata, "driver": "GTiff"}) as dataset:
+        dataset.write(pixels)
+        dataset.descriptions = names
+    renewed(published)
+    code, found = compared(published, again)
+    assert (code, list(found)) == (1, ["land_cover.tif"])
+    assert "float64" in found["land_cover.tif"]
+
+
+def test_the_run_s_account_is_held_against_the_new_map(published, again):
+    with (published / "statistics.csv").open() as file:
+        unseen = sum(float(row["share"]) for row in csv.DictReader(file) if row["code"] == "-1")
+    account = {
+        "status": "complete", "products": {"failed": []}, "observed_fraction": round(1 - unseen, 6),
+        "validated_level": 1, "legend": "clc:1", "model": "brightest:7", "masks": ["scl"],
+    }  # fmt: skip
+    (published / "result.json").write_text(json.dumps(account))
+    assert compared(published, again) == (0, {})
+    (published / "result.json").write_text(json.dumps(account | {"status": "partial", "observed_fraction": 0.5}))
+    code, found = compared(published, again)
+    assert (code, list(found)) == (1, ["result.json/status", "result.json/observed_fraction"])
+
+
+def test_a_provider_that_is_away_is_said_once(published, monkeypatch):
+    from earthself.data.sources import SourceConfig
+
+    monkeypatch.setenv("EARTHSELF_SOURCES", str(published / "sources.json"))
+    (published / "sources.json").write_text(SourceConfig(providers=("sample",), attempts=1).to_json())
+    (published / "sources.json").chmod(0o600)
+    document = read_manifest(published / "manifest.json")
+    for each in document["inputs"]:
+        each["href"] = f"http://127.0.0.1:9/{each['product']}/{each['asset']}.tif"
+    problems = list(check_inputs(document, product_items(document, published)))
+    assert len(problems) == 1
+    assert "what else is of sample cannot be read now" in problems[0]
+
+
 def test_a_manifest_without_its_files_cannot_be_called_the_same(published, again):
     for name in (*PUBLISHED, "item.json"):
         (published / name).unlink()

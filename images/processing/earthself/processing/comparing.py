@@ -38,7 +38,7 @@ def rasters(old: Path, new: Path) -> Iterator[Difference]:
 
     with rasterio.open(old) as one, rasterio.open(new) as other:
         same_grid = True
-        for name in ("crs", "transform", "width", "height", "nodata"):
+        for name in ("crs", "transform", "width", "height", "nodata", "dtypes"):
             before, after = getattr(one, name), getattr(other, name)
             if before != after:
                 same_grid = False
@@ -111,22 +111,23 @@ def documents(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> Iter
     The old one may say more: publishing adds to what a step leaves.
     """
     for key in ("id", "geometry", "bbox"):
-        yield from _values(old.get(key), new.get(key), f"{name} {key}")
+        yield from values(old.get(key), new.get(key), f"{name} {key}")
     for key, value in new["properties"].items():
         if key == _WARNINGS:
             said = old["properties"].get(key) or []
             yield from (Difference(f"{name} {key}", f"did not say: {each}") for each in value if each not in said)
         elif key not in _NOT_COMPARED:
-            yield from _values(old["properties"].get(key), value, f"{name} {key}")
+            yield from values(old["properties"].get(key), value, f"{name} {key}")
 
 
-def _values(before: Any, after: Any, where: str) -> Iterator[Difference]:  # noqa: ANN401 (any JSON value)
+def values(before: Any, after: Any, where: str) -> Iterator[Difference]:  # noqa: ANN401 (any JSON value)
+    """Compare two JSON values; the old one may have further keys."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in after:
-            yield from _values(before.get(key), after[key], f"{where}/{key}")
+            yield from values(before.get(key), after[key], f"{where}/{key}")
     elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            yield from _values(one, other, f"{where}/{index}")
+            yield from values(one, other, f"{where}/{index}")
     elif not _same(before, after):
         yield Difference(where, f"was {_short(before)}, is {_short(after)}")
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from earthself.data.errors import DataError, EarthSelfError
+from earthself.data.errors import DataError, EarthSelfError, TryAgain
 from earthself.data.manifest import changed_outputs, read_manifest
 from earthself.data.workspace import read_json, write_json
 from earthself.processing import comparing
@@ -146,10 +146,18 @@ def check_inputs(document: Mapping[str, Any], products: Mapping[str, dict[str, A
     from earthself.data.sources import SourceConfig, Sources
     from earthself.processing.raster import gdal
 
+    away: set[str] = set()
     with Sources(SourceConfig.from_env()) as sources, gdal():
         for each in document["inputs"]:
+            provider = str(each.get("provider"))
+            if provider in away:
+                continue
             try:
                 found = _hash(sources, products[each["product"]], each)
+            except TryAgain as error:
+                away.add(provider)  # each further input would take all attempts again
+                yield f"{each['asset']} of {each['product']} and what else is of {provider} cannot be read now: {error}"
+                continue
             except (DataError, ValueError) as error:
                 yield f"{each['asset']} of {each['product']} cannot be read any more: {error}"
                 continue
@@ -232,6 +240,9 @@ def compare(manifest: Path, document: Mapping[str, Any], made: Path) -> Outcome:
     if item is not None and (folder / "item.json").is_file():
         outcome.compared.append("item.json")
         outcome.differences += _described(read_json(folder / "item.json"), read_json(item))
+        if (folder / "result.json").is_file():
+            outcome.compared.append("result.json")
+            outcome.differences += _result(folder, document, read_json(item), made / "statistics" / "statistics.csv")
     if not outcome.compared:
         outcome.differences.append(Difference(str(folder), "holds none of the files that a map leaves; keep the manifest beside them"))
     return outcome
@@ -243,16 +254,36 @@ def _described(old: Mapping[str, Any], new: dict[str, Any]) -> Iterator[Differen
 
 
 def _identity(document: Mapping[str, Any], made: Path) -> Iterator[Difference]:
-    """Say whether model and preprocessing are those of the run."""
-    models = str((document.get("model") or {}).get("id") or "").split(", ")
-    for path in sorted((made / "signatures").glob("*/*.json")):
-        properties = read_json(path)["properties"]
-        if properties["earthself:model"] not in models:
-            yield Difference("model", f"was {', '.join(models)}, is {properties['earthself:model']}")
-            return
-        if document.get("legend") and properties["earthself:legend"] != document["legend"]:
-            yield Difference("legend", f"was {document['legend']}, is {properties['earthself:legend']}")
-            return
+    """Say whether model, legend and preprocessing are those of the run."""
+    from earthself.processing.models import load_card
+
+    signatures = [read_json(path)["properties"] for path in sorted((made / "signatures").glob("*/*.json"))]
+    model = document.get("model") or {}
+    for name, wanted in (("model", model.get("id")), ("legend", document.get("legend")), ("preprocessing", document.get("preprocessing"))):
+        found = ", ".join(sorted({str(each[f"earthself:{name}"]) for each in signatures}))
+        if signatures and wanted and found != wanted:
+            yield Difference(name, f"was {wanted}, is {found}")
+    if model.get("sha256") and signatures:
+        found = dict(load_card(str(document["parameters"].get("model"))).document["file"])["sha256"]
+        if found != model["sha256"]:
+            yield Difference(f"model {model['id']}", f"its file had SHA-256 {model['sha256'][:12]}, has {found[:12]}")
+
+
+def _result(folder: Path, document: Mapping[str, Any], item: Mapping[str, Any], statistics: Path) -> Iterator[Difference]:
+    """Compare what the run's account says of the map with the map that was made again."""
+    import pandas as pd
+
+    old, properties = read_json(folder / "result.json"), item["properties"]
+    shares = pd.read_csv(statistics).set_index("code")["share"]
+    new = {
+        "status": "partial" if (old.get("products") or {}).get("failed") else "complete",
+        "observed_fraction": round(min(1.0, max(0.0, 1 - float(shares.get(-1, 0.0)))), 6),
+        "validated_level": properties.get("earthself:validated_level"),
+        "legend": document.get("legend"),
+        "model": (document.get("model") or {}).get("id"),
+        "masks": list(properties.get("earthself:masks", ())),
+    }
+    yield from comparing.values({key: old.get(key) for key in new}, new, "result.json")
 
 
 class _StepEnded(ProcessingError):
