@@ -139,6 +139,16 @@ class Provider:
         """Its `faults` and `always` befall searches."""
         self.counts = True
         """Whether answers state `numberMatched`."""
+        self.counted: int | None = None
+        """What `numberMatched` states instead of the truth."""
+        self.filters = True
+        """Whether searches heed cloud cover, area and period."""
+        self.links = True
+        """Whether a page links to the next one."""
+        self.gaps: set[int] = set()
+        """Items before which a page without items is given, which links to the next."""
+        self.documents: list[Any] = []
+        """Given instead of the answer to a search, the last one for ever."""
         self.page_cap = 1000
         """Most items of one answer."""
         self.login: Callable[[dict[str, str], str], bool] | None = None
@@ -208,17 +218,24 @@ class Provider:
         found = [
             item
             for item in self.items
-            if item["properties"].get("eo:cloud_cover", 0) <= cover
-            and (first == ".." or item["properties"]["datetime"][:19] >= first[:19])
-            and (last == ".." or item["properties"]["datetime"][:19] <= last[:19])
-            and (where is None or shape(item["geometry"]).intersects(where))
+            if not self.filters
+            or (
+                item["properties"].get("eo:cloud_cover", 0) <= cover
+                and (first == ".." or item["properties"]["datetime"][:19] >= first[:19])
+                and (last == ".." or item["properties"]["datetime"][:19] <= last[:19])
+                and (where is None or shape(item["geometry"]).intersects(where))
+            )
         ]
         size = min(int(body.get("limit", 10)), self.page_cap)
+        onward = start + size
+        if start in self.gaps:
+            self.gaps.remove(start)
+            size, onward = 0, start
         answer: dict[str, Any] = {"type": "FeatureCollection", "features": found[start : start + size], "links": []}
         if self.counts:
-            answer["numberMatched"] = len(found)
-        if start + size < len(found):
-            body = {**body, "token": str(start + size)}
+            answer["numberMatched"] = len(found) if self.counted is None else self.counted
+        if onward < len(found) and self.links:
+            body = {**body, "token": str(onward)}
             answer["links"].append({"rel": "next", "method": "POST", "href": f"{self.url}/search", "body": body})
         return answer
 
@@ -247,7 +264,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
         fault = self.server.provider.search.faults.pop(0) if self.server.provider.search.faults else self.server.provider.search.always
         start = int(body.get("token") or (int(body.get("page", 1)) - 1) * int(body.get("limit", 10)))
-        content = json.dumps(self.server.provider.find(body, start)).encode()
+        given = self.server.provider.documents
+        document = given.pop(0) if len(given) > 1 else given[0] if given else self.server.provider.find(body, start)
+        content = json.dumps(document).encode()
         self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
     def do_HEAD(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import shapely
@@ -181,3 +182,26 @@ def test_the_zone_of_an_area_over_the_antimeridian_is_on_one_of_its_sides() -> N
     assert Area.from_conf([179, 10, -178, 11]).utm_epsg() == 32601
     assert Area.from_conf([178, 10, -179, 11]).utm_epsg() == 32660
     assert math.isclose(Area.from_conf([179, 10, -178, 11]).unwrapped().centroid.x % 360, 180.5, abs_tol=0.01)
+
+
+def square(west: float, east: float) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[[west, 0], [east, 0], [east, 1], [west, 1], [west, 0]]]}
+
+
+@pytest.mark.parametrize(
+    ("area", "footprint", "touches"),
+    [
+        ([16, 0, 17, 1], square(16.5, 18), True),
+        ([16, 0, 17, 1], square(17.5, 18), False),
+        ([179.5, 0, -179.5, 1], square(179, -179), True),
+        ([-179.8, 0, -179.5, 1], square(179, 181), True),
+        ([179.5, 0, 179.8, 1], square(-181, -179), True),
+        ([179.5, 0, 179.8, 1], square(179, -179), True),
+        ([0, 0, 1, 1], square(179, 181), False),
+        ([0, 0, 1, 1], square(179, -179), False),
+        ([0, 0, 1, 1], None, True),
+        ([0, 0, 1, 1], {"type": "Polygon", "coordinates": "?"}, True),
+    ],
+)
+def test_footprints_are_compared_however_they_are_drawn(area: list[float], footprint: Any, touches: bool) -> None:
+    assert Area.from_conf(area).may_touch(footprint) is touches

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from earthself.data.area import Area
-from earthself.data.errors import BadInput, CredentialsRefused, NotThere, TryAgain
+from earthself.data.errors import BadInput, CredentialsRefused, DataError, NotThere, TryAgain
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.radiometry import resolve_offset
 from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
-from provider import QUICK, Answer, Provider, Stall
+from provider import QUICK, Answer, Drip, DripHeaders, Provider, Stall
 
 HERE = Area.from_conf([16.1, 48.1, 16.3, 48.3])
 Make = Callable[..., Sources]
@@ -95,6 +95,107 @@ def test_clouds_and_places_are_filtered_by_the_provider(provider: Provider, sour
     body = provider.requests[0].body
     assert body["query"] == {"eo:cloud_cover": {"lte": 60.0}}
     assert body["collections"] == ["sentinel-2-l2a"]
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_pages_are_followed_past_short_and_empty_ones(provider: Provider, sources: Make, counts: bool) -> None:
+    provider.page_cap, provider.counts, provider.gaps = 7, counts, {7, 21}
+    for day in range(1, 30):
+        add(provider, day)
+    found = sources().search(request())
+    assert (len(found.items), found.warnings) == (29, [])
+    provider.gaps = {0}
+    assert len(sources().search(request()).items) == 29
+
+
+def test_a_provider_that_gives_less_than_it_counts_is_passed_over(provider: Provider) -> None:
+    """Better all of the next provider than some of the first; where nobody has all, what there is comes with a warning."""
+    with Provider() as short:
+        for day in range(1, 29):
+            add(short, day)
+        short.page_cap, short.links = 10, False
+        add(provider, 13)
+        config = SourceConfig(("short", "hostile"), provider_config=short.settings("short") + provider.settings("hostile"))
+        with Sources(config, retries=RetryPolicy(1)) as made:
+            found = made.search(request())
+            assert (found.provider, len(found.items)) == ("hostile", 1)
+            said = "short says that 28 products match and gives 10; some may be missing"
+            assert found.warnings == [f"short failed, the next provider was asked: {said}"]
+            alone = made.search(request(provider="short"))
+            assert (alone.provider, len(alone.items), alone.number_matched, alone.warnings) == ("short", 10, 28, [said])
+            provider.search.always = Answer(504)
+            rest = made.search(request())
+            assert (rest.provider, len(rest.items)) == ("short", 10)
+            assert "hostile is busy or broken (504)" in rest.warnings[0]
+            assert said in rest.warnings[0]
+
+
+def test_a_count_without_any_product_is_no_answer(provider: Provider, sources: Make) -> None:
+    provider.counted = 57
+    with pytest.raises(TryAgain, match="hostile says that 57 products match and gives 0"):
+        sources().search(request())
+
+
+def test_a_provider_whose_pages_repeat_is_found_out(provider: Provider, sources: Make) -> None:
+    add(provider, 13)
+    again = provider.find({}, 0) | {"links": [{"rel": "next", "method": "POST", "href": "x", "body": {"token": "1"}}]}
+    del again["numberMatched"]
+    provider.documents = [again]
+    found = sources().search(request())
+    assert len(found.items) == 1
+    assert found.warnings == ["hostile gives page after page without a new product after 1; some may be missing"]
+    assert len(provider.requests) < 10
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"code": "InternalError", "description": "database is down"},
+        [],
+        None,
+        "busy",
+        {"type": "FeatureCollection", "features": None, "links": []},
+        {"type": "FeatureCollection", "features": [None], "links": []},
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "id": "x"}], "links": []},
+        {"type": "FeatureCollection", "links": []},
+        {"type": "FeatureCollection", "features": [], "links": [], "numberMatched": 57},
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}}], "links": []},
+    ],
+)
+def test_a_success_that_is_no_list_of_products_is_a_failure(provider: Provider, slept: list[float], document: object) -> None:
+    with Provider() as broken:
+        broken.documents = [document]
+        add(provider, 13)
+        config = SourceConfig(("broken", "hostile"), provider_config=broken.settings("broken") + provider.settings("hostile"))
+        with Sources(config, retries=RetryPolicy(2, sleep=slept.append)) as made:
+            found = made.search(request())
+            assert (found.provider, len(found.items), len(found.warnings)) == ("hostile", 1, 1)
+            assert found.warnings[0].startswith("broken failed, the next provider was asked: broken ")
+            with pytest.raises(DataError, match="broken"):
+                made.search(request(provider="broken"))
+
+
+@pytest.mark.parametrize("fault", [Drip(0.05), DripHeaders(0.05)])
+def test_a_search_that_drips_for_ever_ends(provider: Provider, sources: Make, fault: Drip | DripHeaders) -> None:
+    add(provider, 13)
+    made = sources(deadline=1, attempts=2)
+    assert made.count(request()).products == 1  # EODAG is loaded, which takes its time
+    provider.search.always = fault
+    with pytest.raises(TryAgain, match="hostile did not answer within 1 s; try again later"):
+        made.search(request())
+
+
+def test_what_was_not_asked_for_is_left_out_and_said(provider: Provider, sources: Make) -> None:
+    provider.filters = False
+    wanted, unsaid = add(provider, 3), add(provider, 6)
+    del provider.items[1]["properties"]["eo:cloud_cover"]
+    provider.add_product(name(4), properties={"datetime": "2017-06-04T10:10:31Z", "eo:cloud_cover": 95.0})
+    far = {"type": "Polygon", "coordinates": [[[100, 0], [101, 0], [101, 1], [100, 0]]]}
+    provider.add_product(name(5), geometry=far, properties={"datetime": "2017-06-05T10:10:31Z"})
+    found = sources().search(request(max_cloud_cover=20))
+    assert [i["id"] for i in found.items] == [unsaid, wanted]
+    assert found.warnings == ["hostile gave 2 products outside the area or above the cloud limit; they are left out"]
+    assert len(sources().search(request(max_cloud_cover=None)).items) == 3
 
 
 def test_an_area_over_the_antimeridian_is_asked_for_on_both_sides(provider: Provider, sources: Make) -> None:

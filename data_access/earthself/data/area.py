@@ -76,6 +76,21 @@ class Area:
         """Size on the WGS 84 ellipsoid in square metres, for edges that are straight in longitude and latitude."""
         return float(sum(_polygon_m2(part) for part in _parts(self.geometry)))
 
+    def may_touch(self, footprint: Any) -> bool:  # noqa: ANN401 - what a catalogue states may be anything
+        """Whether a GeoJSON geometry intersects the area, however it is drawn at the antimeridian; true where it cannot be read."""
+        from shapely.affinity import translate
+        from shapely.geometry import shape
+
+        try:
+            return bool(self.geometry.intersects(Area.from_conf(footprint).geometry))
+        except BadInput:
+            pass
+        try:
+            drawn = shapely.make_valid(shape(footprint))
+        except Exception:  # noqa: BLE001 - shapely raises many kinds for what is no geometry
+            return True
+        return drawn.is_empty or any(self.geometry.intersects(translate(drawn, degrees)) for degrees in (0, -360, 360))
+
     def utm_epsg(self) -> int:
         """EPSG code of the UTM zone of the centroid (with the exceptions for Norway and Svalbard), beyond 84 N or 80 S that of UPS."""
         centre = self.unwrapped().centroid

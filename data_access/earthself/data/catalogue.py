@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from earthself.data.errors import BadInput, CredentialsRefused, DataError, NotThere, TryAgain
+from earthself.data.deadline import TooLong, within
+from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, NotThere, TryAgain
 from earthself.data.query import SearchRequest, SourceConfig
-from earthself.data.retries import RetryPolicy
+from earthself.data.retries import Busy, RetryPolicy
 
 if TYPE_CHECKING:
     from eodag import EODataAccessGateway, SearchResult
 
 _T = TypeVar("_T")
 _PAGE = 250
+_EMPTY_PAGES = 3  # that many in a row without anything new, and the rest is taken for the same
 # EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
 _AS_STATED = "earthself:stated"
 _AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
@@ -69,26 +71,32 @@ class Catalogue:
     def pages(self, provider: str, request: SearchRequest, page: int = _PAGE) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
         """Search one provider: gives the STAC items of each page and the number of matches (None where the provider does not say).
 
-        Raises `CredentialsRefused`, `TryAgain`, `NotThere` or `DataError` for a provider that fails.
+        Raises `CredentialsRefused`, `TryAgain`, `NotThere` or `DataError` for a provider that fails, and `Incomplete` after the last page
+        where it gave fewer than it says match.
         """
-        page = min(page, _page_limit(self._provider(provider)))
-        result = self.patiently(provider, lambda: self._search(provider, request, page))
-        # A server that caps its pages below what was asked looks finished to EODAG after the first: ask for pages of that size.
-        if 0 < len(result) < min(page, result.number_matched or 0):
-            page = len(result)
-            result = self.patiently(provider, lambda: self._search(provider, request, page))
+        size = min(page, _page_limit(self._provider(provider)))
+        result = self._page(provider, request, size)
+        # A server that caps its pages below what was asked counts them by its own size: ask for pages of that size.
+        if 0 < len(result) < min(size, _matched(result) or 0):
+            size = len(result)
+            result = self._page(provider, request, size)
         seen: set[str] = set()
-        matched = result.number_matched
-        if not len(result):
-            yield [], matched
-        while result is not None and len(result):
-            fresh = [item for item in map(_item, result) if item["id"] not in seen]
-            if not fresh:
-                return
-            seen.update(item["id"] for item in fresh)
-            yield fresh, matched
-            here = result
-            result = self.patiently(provider, lambda: next(here.next_page(update=False), None))  # noqa: B023 - called at once
+        matched, empty = _matched(result), 0
+        while True:
+            items = self.once(provider, lambda found=result: [_item(product) for product in found])  # type: ignore[misc]
+            fresh = {item["id"]: item for item in items if item["id"] not in seen}
+            if fresh or not (seen or empty):
+                yield list(fresh.values()), matched
+            seen.update(fresh)
+            empty = 0 if fresh else empty + 1
+            onward = _onward(result)
+            if onward is None or empty > _EMPTY_PAGES:
+                break
+            result = self._page(provider, request, size, onward)
+        if matched is not None and len(seen) < matched:
+            raise Incomplete(f"{provider} says that {matched} products match and gives {len(seen)}; some may be missing")
+        if empty > _EMPTY_PAGES:
+            raise Incomplete(f"{provider} gives page after page without a new product after {len(seen)}; some may be missing")
 
     def needs_login(self, provider: str, hrefs: list[str]) -> bool:
         """Whether any of these addresses is served only with the provider's login plugin."""
@@ -109,36 +117,43 @@ class Catalogue:
                 text = text.replace(value, "***")
         return " ".join(text.split())[:300]
 
-    def _search(self, provider: str, request: SearchRequest, page: int) -> SearchResult:
+    def _page(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None = None) -> SearchResult:
+        return self.patiently(provider, lambda: self._search(provider, request, size, onward))
+
+    def _search(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None) -> SearchResult:
         dag = self.gateway()
         if not self.offers(provider, request.collection):
             raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
         criteria: dict[str, Any] = {}
         if request.max_cloud_cover is not None and request.max_cloud_cover < 100:
             criteria["eo:cloud_cover"] = request.max_cloud_cover
-        return dag.search(
+        # EODAG's public search forgets what a page without products states of others; this is what it is made of.
+        plugins, criteria = dag._prepare_search(  # noqa: SLF001
             provider=provider,
             collection=request.collection,
             start=request.start.isoformat(),
             end=request.end.isoformat(),
             geom=request.area.geometry,
-            limit=page,
-            count=True,
-            raise_errors=True,
-            validate=False,
             **criteria,
         )
+        plugin = next(iter(plugins))
+        plugin.clear()
+        token, key = onward or (None, None)
+        paging = {"limit": size, "page": 1, "next_page_token": token, "next_page_token_key": key}
+        return dag._do_search(plugin, count=onward is None, raise_errors=True, validate=False, **paging, **criteria)  # noqa: SLF001
 
     def patiently(self, provider: str, work: Callable[[], _T]) -> _T:
         """Call EODAG as `once`, and again while its failure may pass."""
         return self.retries.run(lambda: self.once(provider, work))
 
     def once(self, provider: str, work: Callable[[], _T]) -> _T:
-        """Call EODAG and turn its errors into ours."""
+        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours."""
         try:
-            return work()
+            return within(self.config.deadline, work)
         except DataError:
             raise
+        except TooLong:
+            raise TryAgain(f"{provider} did not answer within {self.config.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
             raise _translate(error, provider, self) from None
 
@@ -202,7 +217,9 @@ class Catalogue:
         return Path(folder)
 
     def _tune(self, dag: EODataAccessGateway) -> None:
-        """Credentials in, retries and time-outs ours, the provider's own asset keys kept."""
+        """Credentials in, retries, time-outs and paging ours, the provider's own asset keys kept."""
+        from earthself.data.stac_pages import EarthSelfStacSearch
+
         updates: dict[str, dict[str, Any]] = {}
         configs = dag.providers.configs
         once = {"retry_total": 0, "retry_status_forcelist": []}
@@ -212,7 +229,11 @@ class Catalogue:
             if search is not None:
                 updates[name]["search"] = {"timeout": self.config.timeout, **once}
             if getattr(search, "type", "") == "StacSearch":
-                updates[name]["search"] |= {"asset_key_from_href": False, "metadata_mapping": {_AS_STATED: "$.properties"}}
+                updates[name]["search"] |= {
+                    "type": EarthSelfStacSearch.__name__,
+                    "asset_key_from_href": False,
+                    "metadata_mapping": {_AS_STATED: "$.properties"},
+                }
         for name, secrets in self.config.credentials.items():
             config = configs.get(name) or dag.providers.pruned_providers_config.get(name)
             if config is None:
@@ -262,11 +283,8 @@ def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataErr
 
 
 def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
-    error = TryAgain(message)
     text = str(getattr(response, "headers", {}).get("Retry-After", "")).strip()
-    if text.isdecimal():
-        error.wait = float(text)  # type: ignore[attr-defined]
-    return error
+    return Busy(message, float(text) if text.isdecimal() else None)
 
 
 def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests response
@@ -275,6 +293,18 @@ def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests 
             return error.response  # type: ignore[attr-defined]
         error = error.__cause__ or error.__context__
     return None
+
+
+def _matched(result: SearchResult) -> int | None:
+    number = result.number_matched
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def _onward(result: SearchResult) -> tuple[str, str] | None:
+    """Token of the next page and the name of that, or None at the end."""
+    if hasattr(result, "onward"):
+        return result.onward  # type: ignore[no-any-return]
+    return None if result.next_page_token is None else (result.next_page_token, result.next_page_token_key)
 
 
 def _page_limit(provider: Any) -> int:  # noqa: ANN401 - EODAG's provider

@@ -43,6 +43,10 @@ class TryAgain(DataError):
     retry = True
 
 
+class Incomplete(TryAgain):
+    """A catalogue gives fewer products than it says that match: what it gave is right, but not all."""
+
+
 class ProductChanged(TryAgain):
     """What lies behind an address is no longer what it was at the first read: pixels of two states must not be mixed."""
 

@@ -19,23 +19,18 @@ from urllib.parse import urlsplit
 
 from earthself.data import archive
 from earthself.data.catalogue import Catalogue
-from earthself.data.errors import BadInput, Damaged, DataError, NotThere, TryAgain
+from earthself.data.errors import Damaged, NotThere, TryAgain
+from earthself.data.finding import Finder, online
 from earthself.data.http import Access, Http, OpenAccess
-from earthself.data.items import METADATA, PRODUCT, normalised
+from earthself.data.items import METADATA, PRODUCT
 from earthself.data.login import Logins
-from earthself.data.observation import newest_of_each, observed_at
 from earthself.data.query import Count, Found, SearchRequest, SourceConfig
-from earthself.data.radiometry import mixed_baselines
 from earthself.data.ranges import BandReader, open_local, open_remote
 from earthself.data.retries import RetryPolicy
 from earthself.data.sentinel2 import BANDS
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
 
-# A whole Sentinel-2 L2A tile, all bands, as COG or SAFE: 0.4 to 1.2 GB; said as an estimate only.
-_TYPICAL_BYTES = 800_000_000
-_TILE_M2 = 109_800.0**2
-_COUNT_PAGE = 100
 _MOST_METADATA = 5_000_000
 
 
@@ -66,23 +61,11 @@ class Sources:
 
         Raises `BadInput` for a provider or collection that nobody offers, else the last provider's error when all fail.
         """
-        warnings: list[str] = []
-
-        def all_of(provider: str) -> Found:
-            return self._search(provider, request)
-
-        found = self._first(request, all_of, warnings)
-        return Found(found.items, found.superseded, found.provider, [*warnings, *found.warnings], found.number_matched)
+        return Finder(self.config, self._catalogue).search(request)
 
     def count(self, request: SearchRequest) -> Count:
         """Count what `search` would find, and estimate the bytes of the area's share of it, without reading more than needed."""
-        warnings: list[str] = []
-
-        def counted(provider: str) -> Count:
-            return self._count(provider, request)
-
-        made = self._first(request, counted, warnings)
-        return Count(made.products, made.estimated_bytes, made.provider, tuple(warnings))
+        return Finder(self.config, self._catalogue).count(request)
 
     def open_band(self, item: Mapping[str, Any], band: str) -> BandReader:
         """Open one band of an item from `search` (or one whose assets lie here) for reading windows.
@@ -137,70 +120,6 @@ class Sources:
         if PRODUCT in item["assets"]:
             return archive.metadata(self._archive(item, "metadata")[0])
         return None
-
-    def _first(self, request: SearchRequest, work: Any, warnings: list[str]) -> Any:  # noqa: ANN401 - what `work` gives
-        """Ask the providers in order until one answers."""
-        order = [request.provider] if request.provider else list(self.config.providers)
-        if not order:
-            raise BadInput("no provider is configured; name one in the request, or in the provider settings")
-        offering = [name for name in order if self._catalogue.offers(name, request.collection)]
-        if not offering:
-            raise BadInput(f"{request.collection} is not offered by {', '.join(order)}; choose another provider or collection")
-        for name in offering:
-            try:
-                return work(name)
-            except BadInput:
-                raise
-            except DataError as error:
-                if name == offering[-1]:
-                    if warnings:
-                        raise type(error)(f"{error} (before: {'; '.join(warnings)})") from error
-                    raise
-                warnings.append(f"{name} failed, the next provider was asked: {error}")
-        raise AssertionError("the last provider answers or raises")
-
-    def _search(self, provider: str, request: SearchRequest) -> Found:
-        raw: list[dict[str, Any]] = []
-        matched: int | None = None
-        unusable = 0
-        for page, number in self._catalogue.pages(provider, request):
-            matched = number if number is not None else matched
-            for item in page:
-                when = observed_at(item)
-                if when is not None and not request.start <= when < request.end:
-                    continue
-                try:
-                    raw.append(self._normalised(item, provider, request.collection))
-                except BadInput:
-                    unusable += 1
-            if request.limit is not None and len(newest_of_each(raw)[0]) >= request.limit:
-                break
-        used, superseded = newest_of_each(raw)
-        warnings = _remarks(provider, used, superseded, unusable)
-        if request.limit is not None and len(used) > request.limit:
-            used = used[: request.limit]
-        if request.limit is not None and matched is not None and matched > len(raw) + unusable:
-            warnings.append(f"{provider} has {matched} products; only {len(used)} are given because of the limit")
-        return Found(used, superseded, provider, warnings, matched)
-
-    def _normalised(self, item: dict[str, Any], provider: str, collection: str) -> dict[str, Any]:
-        made = normalised(item, provider, collection, open_access=True)
-        hrefs = [asset["href"] for asset in made["assets"].values()]
-        if self._catalogue.needs_login(provider, hrefs):
-            made["properties"]["earthself:access"] = "login"
-        return made
-
-    def _count(self, provider: str, request: SearchRequest) -> Count:
-        total, estimate, sampled = 0, 0.0, 0
-        for page, matched in self._catalogue.pages(provider, request, _COUNT_PAGE):
-            total += len(page)
-            if not sampled:
-                sampled = len(page)
-                estimate = sum(_share_bytes(normalised(item, provider, "", open_access=True), request) for item in page)
-            if matched is not None:
-                total = max(matched, total)
-                break
-        return Count(total, round(estimate / sampled * total) if sampled else 0, provider)
 
     def _access(self, item: Mapping[str, Any]) -> Access:
         if item["properties"].get("earthself:access") == "login":
@@ -279,51 +198,10 @@ def safe_name(text: str) -> str:
     return f"{cleaned}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _remarks(provider: str, used: list[dict[str, Any]], superseded: list[dict[str, Any]], unusable: int) -> list[str]:
-    remarks: list[str] = []
-    if superseded:
-        remarks.append(f"{len(superseded)} older copies of observations are not used; the newer ones are")
-    if unusable:
-        remarks.append(f"{unusable} products of {provider} do not say what they observed and are left out")
-    if mixed := mixed_baselines(used):
-        remarks.append(mixed)
-    offline = [item["id"] for item in used if not _online(item)]
-    if offline:
-        remarks.append(
-            f"{len(offline)} products are not online at {provider}, such as {offline[0]}; reading them fails until it has staged them"
-        )
-    return remarks
-
-
-def _online(item: Mapping[str, Any]) -> bool:
-    return item["properties"].get("order:status") in (None, "succeeded")
-
-
 def _check_online(item: Mapping[str, Any]) -> None:
-    if not _online(item):
+    if not online(item):
         provider, status = item["properties"].get("earthself:provider"), item["properties"]["order:status"]
         raise TryAgain(f"{item['id']} is not online at {provider} ({status}); order it there and try again, or choose another provider")
-
-
-def _share_bytes(item: dict[str, Any], request: SearchRequest) -> float:
-    """Bytes of one product that the area needs: all of an archive, else the share of its footprint."""
-    from shapely.geometry import shape
-
-    stated = [Expected.of(asset).size for name, asset in item["assets"].items() if name in BANDS or name in ("SCL", PRODUCT)]
-    footprint = shape(item["geometry"]).buffer(0)
-    tile = _tile_share(footprint)
-    whole = float(sum(s for s in stated if s)) if stated and all(stated) else _TYPICAL_BYTES * tile
-    if PRODUCT in item["assets"] and not any(name in BANDS for name in item["assets"]):
-        return whole
-    share = footprint.intersection(request.area.geometry).area / footprint.area if footprint.area else 1.0
-    return whole * share
-
-
-def _tile_share(footprint: Any) -> float:  # noqa: ANN401 - a shapely geometry
-    """How much of a whole Sentinel-2 tile a footprint is, at most 1."""
-    from earthself.data.area import Area
-
-    return min(1.0, Area(footprint).geodesic_m2 / _TILE_M2)
 
 
 def _with_size(reader: BandReader, size: int | None, what: str) -> BandReader:
