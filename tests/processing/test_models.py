@@ -177,6 +177,7 @@ def test_a_missing_or_broken_file_is_said(registry, tmp_path):
         ({"output__classes": [{"code": 2, "name": "a", "confidence": [[0.5, 1], [0.5, 2]]}]}, "must rise"),
         ({"input__bands": []}, "input/bands"),
         ({"input__bands": ["B03", "B03"]}, "input/bands"),
+        ({"input__bands": ["B03", "B04", "B08", "B99"]}, "input/bands: B99 are not among Sentinel-2's bands B01, "),
         ({"input__context": 1}, "layout 'pixels' sees single pixels"),
         ({"training": {}}, "training: 'sources' is a required property"),
         ({"file__sha256": "abc"}, "file/sha256"),
@@ -211,10 +212,35 @@ def test_a_network_that_is_not_its_cards_is_refused_when_it_is_opened(registry, 
         load_model("mine", environ=registry(network, **changes))
 
 
-def test_a_network_with_another_number_of_classes_is_refused(registry):
-    model = load_model("mine", environ=registry(linear(np.zeros((3, 4)), [0, 0, 0])))
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_network_with_another_number_of_classes_is_refused_when_it_is_opened(registry, declared):
+    from onnx import load_from_string
+
+    network = load_from_string(linear(np.zeros((3, 4)), [0, 0, 0]))
+    if not declared:
+        network.graph.output[0].type.tensor_type.ClearField("shape")
     with pytest.raises(DoesNotFit, match="its card has 2 classes"):
-        pixel(model, 0.1, 0.1, 0.1, 0.1)
+        load_model("mine", environ=registry(network.SerializeToString()))
+
+
+def test_a_network_that_cannot_take_a_tile_is_refused_when_it_is_opened(registry):
+    from onnx import load_from_string
+
+    fixed = load_from_string(FIELDS_ARE_BRIGHT)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 7
+    with pytest.raises(DoesNotFit, match="refused an input of shape"):
+        load_model("mine", environ=registry(fixed.SerializeToString()))
+
+
+def test_numbers_that_no_json_has_are_refused_with_their_place(registry, tmp_path):
+    environ = registry(output__classes=[{"code": 2, "name": "fields", "min_probability": float("nan")}, {"code": 3, "name": "forest"}])
+    with pytest.raises(BadCard, match=r"output/classes/0/min_probability: nan is not a number"):
+        load_card("mine", environ)
+    environ = registry(output__novelty={"threshold": 4e9})
+    path = tmp_path / "models" / "mine" / "card.json"
+    path.write_text(path.read_text().replace("4000000000.0", "1e999"))
+    with pytest.raises(BadCard, match=r"output/novelty/threshold: inf is not a number"):
+        load_card("mine", environ)
 
 
 def test_pixels_without_a_band_that_the_model_needs_are_refused(registry):

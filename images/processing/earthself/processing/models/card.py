@@ -7,8 +7,9 @@ the network's numbers into codes, confidence and flags stands in the card, so th
 from __future__ import annotations
 
 import json
+import math
 from calendar import month_name
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from earthself.data.legends import legend
+from earthself.data.sentinel2 import BANDS
 from earthself.processing.models.errors import BadCard
 
 WATER_BANDS = ("B03", "B08", "B11")
@@ -194,6 +196,17 @@ def _check_schema(document: object, where: str) -> None:
         place = "/".join(map(str, first.absolute_path)) or "the card"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         raise BadCard(f"{where}: {place}: {first.message[:200]}{more}; docs/models.md explains every field")
+    for place, value in _not_finite(document):
+        raise BadCard(f"{where}: {place}: {value} is not a number that anything can be compared with; write a finite one")
+
+
+def _not_finite(value: object, place: str = "") -> Iterator[tuple[str, float]]:
+    """Places and values of NaN and infinities, which Python's JSON reads, no standard allows, and a schema's limits let pass."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place, value
+    inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield from _not_finite(one, f"{place}/{name}".lstrip("/"))
 
 
 def _check_meaning(card: ModelCard, where: str) -> None:
@@ -210,6 +223,9 @@ def _check_meaning(card: ModelCard, where: str) -> None:
         )
     if not card.codes:
         raise BadCard(f"{where}: no class has a code of legend {card.legend}; a model must be able to say something")
+    strange = [band for band in card.bands if band not in BANDS]
+    if strange:
+        raise BadCard(f"{where}: input/bands: {', '.join(strange)} are not among Sentinel-2's bands {', '.join(BANDS)}")
     missing = [band for band in WATER_BANDS if card.water and band not in card.bands]
     if missing:
         raise BadCard(f"{where}: the water rule needs {', '.join(missing)} among the model's bands {', '.join(card.bands)}")

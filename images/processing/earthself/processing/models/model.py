@@ -49,6 +49,7 @@ class Model:
             self._outputs.append("novelty")
         self._check_declared(path)
         self._tile = self._tile_shape()
+        self._check_answers()
         self._decide = Decider(card)
 
     @property
@@ -152,6 +153,10 @@ class Model:
         if len(shape) != wanted or (isinstance(shape[1], int) and shape[1] != bands):
             kind = f"(pixels, {bands})" if wanted == 2 else f"(1, {bands}, height, width)"
             raise DoesNotFit(f"{path} wants input {shape}; its card says layout {self.card.layout!r} with {bands} bands, that is {kind}")
+
+    def _check_answers(self) -> None:
+        """Ask about one empty tile, since a file may leave open what it answers: no product need be read to find that none can be signed."""
+        self._run(np.zeros((len(self.card.bands), self._tile[0] * self._tile[1]), np.float32))
 
     def _check_given(self, reflectance: NDArray[Any], valid: NDArray[Any]) -> None:
         bands = self.card.bands
