@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import rasterio
 from earthself.data.errors import BadInput
+from earthself.data.offset_table import RULES
 from earthself.data.radiometry import (
     OFFSET,
-    RULES,
     Offset,
+    PixelEvidence,
     RadiometryDisagrees,
-    check_pixels,
     look_at_pixels,
     mixed_baselines,
     offset_from_metadata,
@@ -47,52 +47,66 @@ def patch(folder: Path, name: str = "27_57", lifted: int = 0) -> dict[str, np.nd
     return {band: np.where(data[i] > 0, data[i] + lifted, 0).astype(np.uint16) for i, band in enumerate(BANDS)}
 
 
+def seen(folder: Path, name: str = "27_57", lifted: int = 0) -> PixelEvidence:
+    """What such a patch tells by its pixels; it does tell."""
+    evidence = look_at_pixels(patch(folder, name, lifted))
+    assert evidence.value is not None
+    return evidence
+
+
 # --- the cases that must hold -----------------------------------------------------------------------------------------
 
 
 def test_the_shipped_sample_carries_no_offset(shared: Path) -> None:
     item = product("N9999", provider="sample")
-    offset = resolve_offset(item)
-    assert offset.value == 0
+    assert resolve_offset(item).value == 0
     for name in ("26_57", "27_59", "33_70", "38_58", "70_40"):
-        assert check_pixels(patch(shared, name), offset).value == 0
-    assert resolve_offset(item, evidence=look_at_pixels(patch(shared))).value == 0
+        assert resolve_offset(item, evidence=seen(shared, name)).value == 0
 
 
 def test_a_product_before_the_change_carries_none(shared: Path) -> None:
-    offset = resolve_offset(product("N0209", "2018-10-01"))
-    assert offset.value == 0
-    check_pixels(patch(shared), offset)
+    item = product("N0209", "2018-10-01")
+    assert resolve_offset(item).value == resolve_offset(item, evidence=seen(shared)).value == 0
+    with pytest.raises(RadiometryDisagrees):
+        resolve_offset(item, evidence=seen(shared, lifted=1000))
 
 
 def test_a_product_after_the_change_carries_it(shared: Path) -> None:
-    offset = resolve_offset(product("N0400", "2022-06-13"))
-    assert offset.value == OFFSET
-    assert check_pixels(patch(shared, lifted=1000), offset).value == OFFSET
+    item = product("N0400", "2022-06-13")
+    assert resolve_offset(item).value == resolve_offset(item, evidence=seen(shared, lifted=1000)).value == OFFSET
+    with pytest.raises(RadiometryDisagrees):
+        resolve_offset(item, evidence=seen(shared))
 
 
 def test_a_reprocessed_scene_of_2017_carries_it_too(shared: Path) -> None:
     item = product("N0510", "2017-06-13")
-    assert resolve_offset(item).value == OFFSET
-    check_pixels(patch(shared, lifted=1000), resolve_offset(item))
+    assert resolve_offset(item).value == resolve_offset(item, evidence=seen(shared, lifted=1000)).value == OFFSET
     with pytest.raises(RadiometryDisagrees):
-        check_pixels(patch(shared), resolve_offset(item))
+        resolve_offset(item, evidence=seen(shared))
 
 
 def test_a_catalogue_that_says_not_applied_although_it_is(shared: Path) -> None:
     item = product("N0511", "2025-03-02", "earth_search", **{"earthsearch:boa_offset_applied": False})
-    offset = resolve_offset(item)
-    assert offset.value == OFFSET
+    assert resolve_offset(item).value == OFFSET
     with pytest.raises(RadiometryDisagrees) as caught:
-        check_pixels(patch(shared), offset, item["id"])
+        resolve_offset(item, evidence=seen(shared))
     assert caught.value.exit_code == 65
     assert not caught.value.retry
     assert caught.value.values == (OFFSET, 0)
     assert "-1000" in str(caught.value)
     assert " 0 by its pixels" in str(caught.value)
     assert item["id"] in str(caught.value)
-    with pytest.raises(RadiometryDisagrees):
-        resolve_offset(item, evidence=look_at_pixels(patch(shared)))
+
+
+def document(*offsets: int) -> bytes:
+    """A product's own metadata, with the offset of each band."""
+    bands = b"".join(b'<BOA_ADD_OFFSET band_id="%d">%d</BOA_ADD_OFFSET>' % each for each in enumerate(offsets))
+    return b'<n1:Level-2A_User_Product><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>%s</n1:L>' % bands
+
+
+def raster(*offsets: float) -> dict[str, Any]:
+    """Assets with these offsets of reflectance."""
+    return {f"B{i:02d}": {"href": "x", "raster:offset": value, "raster:scale": 0.0001} for i, value in enumerate(offsets, 2)}
 
 
 # --- the order of the witnesses ---------------------------------------------------------------------------------------
@@ -150,18 +164,57 @@ def test_assets_disagree_with_each_other() -> None:
         resolve_offset(product("N0400", "2022-06-13", assets=assets))
 
 
+LIFTED, PLAIN = (OFFSET,), ()
+
+
+@pytest.mark.parametrize(
+    ("item", "metadata", "values"),
+    [
+        (product("N0400", assets=raster(0.0)), LIFTED, (OFFSET, 0)),
+        (product("N9999", assets=raster(-0.1)), PLAIN, (0, OFFSET)),
+        (product("N9999", assets=raster(0.0)), LIFTED, (OFFSET, 0)),
+        (product("N0400", provider="earth_search", assets=raster(-0.1)), PLAIN, (0, OFFSET)),
+        (product("N0400", provider="earth_search", assets=raster(-0.1, 0.0)), None, (OFFSET, 0)),
+        (product("N0400", provider="earth_search", **{"a:boa_offset_applied": True, "b:boa_offset_applied": False}), None, (0, OFFSET)),
+        (product("N0400", provider="earth_search", **{"b:boa_offset_applied": False, "a:boa_offset_applied": True}), None, (OFFSET, 0)),
+        (product("N0301", provider="earth_search", **{"earthsearch:boa_offset_applied": False}), LIFTED, (0, OFFSET)),
+        (product("N0500", provider="earth_search", **{"earthsearch:boa_offset_applied": False}), PLAIN, (OFFSET, 0)),
+        (product("N0500", provider="earth_search", assets=raster(0.0), **{"a:boa_offset_applied": False}), None, (OFFSET, 0)),
+        (product("N0400", **{"s2:processing_baseline": "02.09"}), None, (0, OFFSET)),
+        (product("N0209", **{"s2:processing_baseline": "05.10"}), None, (OFFSET, 0)),
+    ],
+)
+def test_no_two_witnesses_differ_unnoticed(item: dict[str, Any], metadata: tuple[int, ...] | None, values: tuple[int, int]) -> None:
+    with pytest.raises(RadiometryDisagrees) as caught:
+        resolve_offset(item, metadata=None if metadata is None else document(*metadata))
+    assert caught.value.values == values
+
+
+@pytest.mark.parametrize("assets", [raster(-1000.0), raster(-0.09), raster(0.1), {"B04": {"href": "x", "raster:offset": 5}}])
+def test_what_is_no_offset_of_sentinel_2_is_refused(assets: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="is neither 0 nor -1000; leave the product out") as caught:
+        resolve_offset(product("N9999", assets=assets))
+    assert "raster:offset of asset" in str(caught.value)
+    with pytest.raises(BadInput, match="is -900 by the product's metadata"):
+        resolve_offset(product("N0400"), metadata=document(-900))
+
+
+def test_a_datatake_processed_anew_outside_the_ground_segment_is_no_contradiction() -> None:
+    assert resolve_offset(product("N9999", **{"s2:processing_baseline": "02.05"})).value == 0
+
+
 def test_the_products_own_document_is_heard() -> None:
-    document = (
-        b'<n1:Level-2A_User_Product><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>%s</n1:Level-2A_User_Product>'
-    )
-    lifted = document % b"".join(b'<BOA_ADD_OFFSET band_id="%d">-1000</BOA_ADD_OFFSET>' % i for i in range(13))
+    lifted = document(*[OFFSET] * 13)
     assert offset_from_metadata(lifted) == OFFSET
-    assert offset_from_metadata(document % b"") == 0
+    assert offset_from_metadata(document()) == 0
     assert offset_from_metadata(b"<tileInfo/>") is None
+    assert (
+        offset_from_metadata(lifted.replace(b'"', b"'").replace(b"<BOA_ADD", b"<n1:BOA_ADD").replace(b" band_id", b"  band_id")) == OFFSET
+    )
     with pytest.raises(BadInput, match="different offsets"):
-        offset_from_metadata(
-            document % b'<BOA_ADD_OFFSET band_id="0">-1000</BOA_ADD_OFFSET><BOA_ADD_OFFSET band_id="1">-900</BOA_ADD_OFFSET>'
-        )
+        offset_from_metadata(document(-1000, -900))
+    with pytest.raises(BadInput, match="no whole number"):
+        offset_from_metadata(lifted.replace(b"-1000", b"-0.1"))
     assert resolve_offset(product("N9999"), metadata=lifted).value == OFFSET
     with pytest.raises(RadiometryDisagrees):
         resolve_offset(product("N0209", "2018-10-01"), metadata=lifted)
@@ -191,7 +244,12 @@ def test_a_person_may_overrule_and_it_is_recorded(shared: Path) -> None:
     offset = resolve_offset(item, override=0)
     assert (offset.value, offset.source) == (0, "what the request states")
     assert [c.value for c in offset.candidates] == [OFFSET]
-    check_pixels(patch(shared, lifted=1000), offset)
+    offset = resolve_offset(item, override=OFFSET, evidence=seen(shared))
+    assert (offset.value, [c.value for c in offset.candidates]) == (OFFSET, [OFFSET, 0])
+    assets = {"B04": {"href": "x", "raster:offset": -0.1}, "B08": {"href": "y", "raster:offset": 7}}
+    assert resolve_offset(product("N0400", assets=assets), override=0, metadata=document(-900, -1000)).value == 0
+    with pytest.raises(BadInput, match="offset 5 is none that Sentinel-2 products carry; state 0 or -1000"):
+        resolve_offset(item, override=5)
 
 
 def test_dates_speak_where_the_baseline_is_not_stated() -> None:
@@ -251,7 +309,8 @@ def test_where_nothing_is_dark_the_pixels_are_silent(fill: int) -> None:
     bright = {band: np.full((40, 40), fill, np.uint16) for band in ("B02", "B04", "B08", "B12")}
     assert look_at_pixels(bright).value is None
     assert look_at_pixels({}).value is None
-    check_pixels(bright, Offset(OFFSET, "somewhere"))
+    offset = resolve_offset(product("N0400", "2022-06-13"), evidence=look_at_pixels(bright))
+    assert (offset.value, len(offset.candidates)) == (OFFSET, 1)
 
 
 # --- reflectance ------------------------------------------------------------------------------------------------------

@@ -95,6 +95,14 @@ def baseline_of(item: Mapping[str, Any]) -> str | None:
     return f"N{found['baseline'].replace('.', '')}" if found else None
 
 
+def baselines_of(item: Mapping[str, Any]) -> set[str]:
+    """All processing baselines that an item states in its properties and in its names; more than one is a contradiction."""
+    properties = item.get("properties") or {}
+    named = (_NAME.fullmatch(name) for name in _names(item))
+    said = [_baseline(properties.get(key)) for key in _BASELINE_PROPERTIES] + [_baseline(n["baseline"]) for n in named if n]
+    return {baseline for baseline in said if baseline is not None}
+
+
 def made_of(item: Mapping[str, Any]) -> datetime | None:
     """When the product was generated, else published; None where the item says nothing."""
     properties = item.get("properties") or {}

@@ -12,25 +12,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import BadInput
-from earthself.data.observation import baseline_of, made_of, observed_at
+from earthself.data.observation import baseline_of, baselines_of, observed_at
+from earthself.data.offset_table import CHANGE, FIRST_WITH_OFFSET, OFFSET, PRIVATE, rule_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 QUANTIFICATION = 10000
 """Digital numbers for a reflectance of 1."""
-OFFSET = -1000
-"""What ESA's products since baseline 04.00 ask to add to a digital number."""
+VALUES = (0, OFFSET)
+"""The only offsets there are."""
 
-_CHANGE = datetime(2022, 1, 25, tzinfo=UTC)
-_PRIVATE = "N9999"
 _REFLECTANCE = re.compile(r"B\d[\dA]", re.ASCII)
-_XML_OFFSET = re.compile(rb"<(?:BOA|RADIO)_ADD_OFFSET\s+band_id=\"\d+\"\s*>\s*(-?\d+)\s*<", re.ASCII)
-_XML_PRODUCT = re.compile(rb"<(?:BOA_)?QUANTIFICATION_VALUE\b", re.ASCII)
+_XML_OFFSET = re.compile(rb"<(?:\w+:)?(?:BOA|RADIO)_ADD_OFFSET(?:\s[^>]*)?>\s*([^<\s]*)\s*<", re.ASCII)
+_XML_PRODUCT = re.compile(rb"<(?:\w+:)?(?:BOA_)?QUANTIFICATION_VALUE\b", re.ASCII)
 
 
 class RadiometryDisagrees(BadInput):
@@ -91,65 +89,6 @@ class PixelEvidence:
         )
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One row of the table: what a provider does with the offset in a collection. Empty conditions hold for everything."""
-
-    value: int | None
-    """The offset that files carry; None where the provider's files are of both kinds."""
-    source: str
-    """Where this is said, and when it was said."""
-    providers: tuple[str, ...] = ()
-    """EODAG provider names."""
-    collections: tuple[str, ...] = ()
-    """EODAG collection ids."""
-    baselines: tuple[str, str] | None = None
-    """First and last processing baseline, such as N0400 and N9998."""
-    acquired_from: datetime | None = None
-    """First instant of acquisition."""
-    acquired_before: datetime | None = None
-    """First instant after."""
-    made_before: datetime | None = None
-    """First instant of processing after."""
-    binding: bool = True
-    """Whether a product that states something else is an error; otherwise the row only speaks where the product is silent."""
-
-
-RULES: tuple[Rule, ...] = (
-    Rule(
-        None,
-        "Earth Search subtracts it from COGs made since 2022-02-27, not from all older ones, and flags some wrongly; "
-        "cirrus-geo/cirrus-earth-search issues 21 and 33, 2022-02-27 and 2023-02-15; Element84/earth-search issues 9, 66 and 71, "
-        "2023-08-03 to 2025-10-09",
-        providers=("earth_search", "earth_search_gcs"),
-        collections=("S2_MSI_L2A", "S2_MSI_L2A_COG"),
-        baselines=("N0400", "N9998"),
-    ),
-    Rule(
-        0,
-        "Sen2Cor keeps the encoding of its input, which had no offset before 2022-01-25; Sen2Cor team, forum.step.esa.int, topic 42828",
-        baselines=(_PRIVATE, _PRIVATE),
-        acquired_before=_CHANGE,
-        binding=False,
-    ),
-    Rule(
-        OFFSET,
-        "Sen2Cor keeps the encoding of its input, which has the offset since 2022-01-25; Sen2Cor team, forum.step.esa.int, topic 42828",
-        baselines=(_PRIVATE, _PRIVATE),
-        binding=False,
-    ),
-    Rule(
-        OFFSET,
-        "processing baselines from 04.00 on carry it, reprocessed older scenes included; ESA, SentiWiki S2 Products, since 2022-01-25",
-        baselines=("N0400", "N9998"),
-    ),
-    Rule(0, "processing baselines before 04.00 carry none; ESA, SentiWiki S2 Products, until 2022-01-25", baselines=("N0000", "N0399")),
-    Rule(OFFSET, "it was acquired after processing baseline 04.00 came into force; ESA, 2022-01-25", acquired_from=_CHANGE, binding=False),
-    Rule(0, "it was made before processing baseline 04.00 came into force; ESA, 2022-01-25", made_before=_CHANGE, binding=False),
-)
-"""The dated table; the first row that fits speaks."""
-
-
 def resolve_offset(
     item: Mapping[str, Any], *, metadata: bytes | None = None, evidence: PixelEvidence | None = None, override: int | None = None
 ) -> Offset:
@@ -157,33 +96,32 @@ def resolve_offset(
 
     Heard in this order: what the product states (a provider's "offset applied" flag, then its own `metadata` document, then the
     offsets of its assets), the table, the pixels (`evidence` of `look_at_pixels`). `override` is what a person states; it is used
-    instead, and recorded. Raises `RadiometryDisagrees` where two witnesses differ, `BadInput` where none speaks.
+    instead, and recorded. Raises `RadiometryDisagrees` where any two differ without a known reason, `BadInput` where none speaks or
+    one says something that is no offset of Sentinel-2.
     """
-    stated = list(_stated(item, metadata))
-    rule = _rule(item)
-    by_table = Candidate(rule.value, f"the table of providers ({rule.source})") if rule is not None and rule.value is not None else None
-    by_pixels = evidence.candidate if evidence is not None else None
-    heard = tuple(c for c in (*stated, by_table, by_pixels) if c is not None)
+    if override is not None and override not in VALUES:
+        raise BadInput(f"offset {override} is none that Sentinel-2 products carry; state 0 or {OFFSET}")
+    try:
+        witnesses = list(_witnesses(item, metadata, evidence))
+    except BadInput:
+        if override is None:
+            raise
+        witnesses = []
+    heard = tuple(candidate for candidate, _ in witnesses)
     if override is not None:
-        return Offset(int(override), "what the request states", heard)
-    if not heard:
+        return Offset(override, "what the request states", heard)
+    counting = [candidate for candidate, counts in witnesses if counts]
+    if not counting:
         raise BadInput(f"nothing tells whether {item.get('id')} carries the offset of baseline 04.00; state the offset yourself")
-    chosen = heard[0]
-    if stated and by_table is not None and rule is not None and rule.binding and by_table.value != chosen.value:
-        raise RadiometryDisagrees(str(item.get("id")), chosen, by_table)
-    if by_pixels is not None and by_pixels.value != chosen.value:
-        raise RadiometryDisagrees(str(item.get("id")), chosen, by_pixels)
-    return Offset(chosen.value, chosen.source, heard)
-
-
-def check_pixels(
-    dn: Mapping[str, np.ndarray[Any, Any]], offset: Offset, item_id: str = "the product", scl: np.ndarray[Any, Any] | None = None
-) -> PixelEvidence:
-    """Hold an offset against the pixels; raises `RadiometryDisagrees` where they tell another one. Arguments as `look_at_pixels`."""
-    evidence = look_at_pixels(dn, scl)
-    if evidence.candidate is not None and evidence.value != offset.value and offset.source != "what the request states":
-        raise RadiometryDisagrees(item_id, Candidate(offset.value, offset.source), evidence.candidate)
-    return evidence
+    for candidate in counting:
+        if candidate.value not in VALUES:
+            raise BadInput(
+                f"the offset of {item.get('id')} is {candidate.value} by {candidate.source}, which is neither 0 nor {OFFSET}; "
+                "leave the product out or take it from another provider, or state the offset yourself"
+            )
+        if candidate.value != counting[0].value:
+            raise RadiometryDisagrees(str(item.get("id")), counting[0], candidate)
+    return Offset(counting[0].value, counting[0].source, heard)
 
 
 def look_at_pixels(dn: Mapping[str, np.ndarray[Any, Any]], scl: np.ndarray[Any, Any] | None = None) -> PixelEvidence:
@@ -230,9 +168,12 @@ def to_reflectance(dn: np.ndarray[Any, Any], offset: Offset | int, quantificatio
 def offset_from_metadata(document: bytes) -> int | None:
     """The offset that a product's MTD_MSIL2A.xml (or L1C) states: 0 where it has none; None where it is no such document.
 
-    Raises `BadInput` when bands have different offsets.
+    Raises `BadInput` when bands have different offsets, or one that cannot be read.
     """
-    values = {int(v) for v in _XML_OFFSET.findall(document)}
+    try:
+        values = {int(v) for v in _XML_OFFSET.findall(document)}
+    except ValueError as error:
+        raise BadInput(f"the product's metadata give an offset that is no whole number ({error}); leave it out") from None
     if len(values) > 1:
         raise BadInput(
             f"the product's metadata give different offsets for its bands ({sorted(values)}); this is not supported, leave it out"
@@ -285,32 +226,48 @@ def _looks_clear(looked: Mapping[str, np.ndarray[Any, Any]], pixels: np.ndarray[
     return spread < 250 and abs(lows["B02"] - lows["B04"]) < 250
 
 
-def _stated(item: Mapping[str, Any], metadata: bytes | None) -> Iterator[Candidate]:
-    """What the product says of itself, most trusted first."""
+def _witnesses(item: Mapping[str, Any], metadata: bytes | None, evidence: PixelEvidence | None) -> Iterator[tuple[Candidate, bool]]:
+    """Everything that is said, most trusted first, and whether it counts: all that counts has to agree.
+
+    Known reasons not to count: a mirror that says to have subtracted the offset changed its files, but neither the product's own
+    document nor, at times, the offsets of the assets (Element84/earth-search issue 9); a row of the table that does not bind.
+    """
     properties = item.get("properties") or {}
     flags = [(key, value) for key, value in properties.items() if key.endswith(":boa_offset_applied") and isinstance(value, bool)]
+    changed = any(applied for _, applied in flags)
     for key, applied in flags:
-        # The flag overrules the offsets of the assets, which were left at -0.1 when it was applied (Element84/earth-search issue 9).
-        yield Candidate(0 if applied or not _could_carry(item) else OFFSET, f"the catalogue ({key} is {str(applied).lower()})")
-    if metadata is not None and not flags:
-        value = offset_from_metadata(metadata)
-        if value is not None:
-            yield Candidate(value, "the product's metadata (BOA_ADD_OFFSET)")
-    by_asset = {band: value for band, asset in (item.get("assets") or {}).items() if (value := _asset_offset(band, asset)) is not None}
-    if len(set(by_asset.values())) > 1 and not flags:
-        (one, a), (other, b) = next((x, y) for x in by_asset.items() for y in by_asset.items() if x[1] != y[1])
-        raise RadiometryDisagrees(str(item.get("id")), Candidate(a, f"asset {one}"), Candidate(b, f"asset {other}"))
-    if by_asset and not flags:
-        yield Candidate(next(iter(by_asset.values())), f"the catalogue (raster:offset of {next(iter(by_asset))})")
+        yield Candidate(0 if applied or not _could_carry(item) else OFFSET, f"the catalogue ({key} is {str(applied).lower()})"), True
+    by_document = offset_from_metadata(metadata) if metadata is not None else None
+    if by_document is not None:
+        yield Candidate(by_document, "the product's metadata (BOA_ADD_OFFSET)"), not changed
+    by_asset: dict[int, str] = {}
+    for band, asset in (item.get("assets") or {}).items():
+        if (value := _asset_offset(band, asset)) is not None:
+            by_asset.setdefault(value, band)
+    for value, band in by_asset.items():
+        yield Candidate(value, f"the catalogue (raster:offset of asset {band})"), not changed
+    stated = bool(flags or by_asset or by_document is not None)
+    rule = rule_of(item)
+    if rule is not None and rule.value is not None:
+        yield Candidate(rule.value, f"the table of providers ({rule.source})"), rule.binding or not stated
+    for baseline in sorted(baselines_of(item) - {PRIVATE}) if _straddles(item) else ():
+        yield Candidate(OFFSET if baseline >= FIRST_WITH_OFFSET else 0, f"its processing baseline, which is stated as {baseline} too"), True
+    if evidence is not None and evidence.candidate is not None:
+        yield evidence.candidate, True
+
+
+def _straddles(item: Mapping[str, Any]) -> bool:
+    """Whether an item states baselines from before and after the change."""
+    return len({baseline >= FIRST_WITH_OFFSET for baseline in baselines_of(item) - {PRIVATE}}) > 1
 
 
 def _could_carry(item: Mapping[str, Any]) -> bool:
     """Whether there was an offset that a provider could leave unapplied."""
     baseline = baseline_of(item)
-    if baseline is not None and baseline != _PRIVATE:
-        return baseline >= "N0400"
+    if baseline is not None and baseline != PRIVATE:
+        return baseline >= FIRST_WITH_OFFSET
     acquired = observed_at(item)
-    return acquired is None or acquired >= _CHANGE
+    return acquired is None or acquired >= CHANGE
 
 
 def _asset_offset(band: str, asset: Mapping[str, Any]) -> int | None:
@@ -330,26 +287,3 @@ def _asset_offset(band: str, asset: Mapping[str, Any]) -> int | None:
 
 def _number(*values: object) -> float | None:
     return next((float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)), None)
-
-
-def _rule(item: Mapping[str, Any]) -> Rule | None:
-    properties = item.get("properties") or {}
-    provider, collection = properties.get("earthself:provider"), properties.get("earthself:collection")
-    baseline, acquired, made = baseline_of(item), observed_at(item), made_of(item)
-    for rule in RULES:
-        if rule.providers and provider not in rule.providers:
-            continue
-        if rule.collections and collection not in rule.collections:
-            continue
-        if rule.baselines and not (baseline and rule.baselines[0] <= baseline <= rule.baselines[1]):
-            continue
-        if rule.baselines is None and baseline is not None:
-            continue
-        if rule.acquired_from and not (acquired and acquired >= rule.acquired_from):
-            continue
-        if rule.acquired_before and not (acquired and acquired < rule.acquired_before):
-            continue
-        if rule.made_before and not (made and made < rule.made_before):
-            continue
-        return rule
-    return None
