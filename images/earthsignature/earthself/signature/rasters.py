@@ -175,7 +175,7 @@ def store_layer(source: Path, name: str, folder: Path) -> Layer:
     found = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code} if name == "segmentation" else {}
     layer = Layer(name, grid, kind.stored, digest.hexdigest(), target.stat().st_size, found)
     if not is_whole(target, layer):
-        raise _full(name, folder, "what was written cannot be read again")
+        raise _full(name, folder)
     return layer
 
 
@@ -208,13 +208,13 @@ def writable(what: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
-        raise _full(what, folder, str(error)) from error
+        raise _full(what, folder) from error
 
 
-def _full(what: str, folder: Path, why: str) -> StoreFull:
+def _full(what: str, folder: Path) -> StoreFull:
     free = shutil.disk_usage(folder).free
     return StoreFull(
-        f"{what} cannot be written to the store ({why}), whose disk is full or broken ({free / 1e6:.0f} MB are free now); "
+        f"{what} cannot be written: the store's disk is full or broken ({free / 1e6:.0f} MB are free now); "
         "nothing was stored, try again when there is room"
     )
 

@@ -6,19 +6,21 @@ The older service paths take the same messages, so the same functions answer the
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import shapely
 from earthself.signature import filters, geobuf, rasters, vectors
 from earthself.signature.catalog import Stored
-from earthself.signature.errors import BadSignature
+from earthself.signature.errors import BadSignature, StoreBroken
 from earthself.signature.product import from_feature, from_parts
 from earthself.signature.store import V1_LAYERS, Store
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
 
+_Answer = TypeVar("_Answer")
+_SHOWN = 3
 CHUNK = 1 << 20
 """Bytes of a raster in one message of our own service."""
 MOST_BYTES = 1 << 30
@@ -33,20 +35,22 @@ class V1:
 
     def ListSegmentation(self, request: v1.ListSegmentationRequest) -> Iterator[v1.SegmentationResponse]:  # noqa: N802 - the method's name on the wire
         """Products with their rasters, newest first."""
-        for stored in self._store.find(_query(request, limit=_n_results(request))):
-            product, properties = stored.product, stored.product.properties
-            yield v1.SegmentationResponse(
-                wkt=_wkt(stored),
-                **{layer: self._store.path(stored, layer).read_bytes() for layer in V1_LAYERS},
-                product_id=product.product_id,
-                quicklook=properties["quicklook"],
-                product_type=product.product_type,
-                publication_date=product.publication_date,
-                creation_date=product.creation_date,
-                cloud_cover=product.cloud_cover,
-                browse_url=properties["browse_url"],
-                download_url=properties["download_url"],
-            )
+        return _all_whole(self._store.find(_query(request, limit=_n_results(request))), self._segmentation)
+
+    def _segmentation(self, stored: Stored) -> v1.SegmentationResponse:
+        product, properties = stored.product, stored.product.properties
+        return v1.SegmentationResponse(
+            wkt=_wkt(stored),
+            **{layer: self._store.path(stored, layer).read_bytes() for layer in V1_LAYERS},
+            product_id=product.product_id,
+            quicklook=properties["quicklook"],
+            product_type=product.product_type,
+            publication_date=product.publication_date,
+            creation_date=product.creation_date,
+            cloud_cover=product.cloud_cover,
+            browse_url=properties["browse_url"],
+            download_url=properties["download_url"],
+        )
 
     def ListProductIds(self, request: v1.ListProductIdsRequest) -> Iterator[v1.ProductId]:  # noqa: N802
         """All products that match, without rasters."""
@@ -78,8 +82,10 @@ class V2:
 
     def ListSegmentation(self, request: v2.ListSegmentationRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One FeatureCollection per product, newest first."""
-        for stored in self._store.find(_query(request, limit=_n_results(request))):
-            yield v2.SegmentationResponse(segmentation=geobuf.Data.FromString(self._store.polygons(stored, self._sieve_ha)))
+        return _all_whole(self._store.find(_query(request, limit=_n_results(request))), self._segmentation)
+
+    def _segmentation(self, stored: Stored) -> v2.SegmentationResponse:
+        return v2.SegmentationResponse(segmentation=geobuf.Data.FromString(self._store.polygons(stored, self._sieve_ha)))
 
     def ListProductIds(self, request: v2.ListProductIdsRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One Feature per product, all that match."""
@@ -176,6 +182,20 @@ class Creation:
         """Forget what was not stored."""
         with self._lock:
             self._upload.discard()
+
+
+def _all_whole(found: Iterable[Stored], answer: Callable[[Stored], _Answer]) -> Iterator[_Answer]:
+    """Answer for every product; one that lost a file is told after all others, so that it does not hide them."""
+    broken: list[str] = []
+    for stored in found:
+        try:
+            message = answer(stored)
+        except StoreBroken as error:
+            broken.append(str(error))
+        else:
+            yield message
+    if broken:
+        raise StoreBroken(f"{len(broken)} products are left out of this answer: {'; '.join(broken[:_SHOWN])}")
 
 
 def _query(request: Any, limit: int | None = None) -> filters.Query:  # noqa: ANN401 - the list requests share their field names

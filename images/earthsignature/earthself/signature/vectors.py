@@ -20,10 +20,11 @@ import shapely
 from affine import Affine
 from earthself.data.area import Area
 from earthself.data.errors import BadInput
-from earthself.signature.errors import BadSignature
+from earthself.signature.errors import BadSignature, StoreBroken
 from earthself.signature.filters import ALL_CODES
 from earthself.signature.rasters import MOST_PIXELS, MOST_SIDE, writable
 from pyproj import Geod, Transformer
+from rasterio.errors import RasterioError
 from rasterio.features import rasterize, shapes, sieve
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
@@ -60,10 +61,14 @@ def polygonize(segmentation: Path, sieve_ha: float) -> list[ClassPolygon]:
     """Make polygons of a stored segmentation, in longitude and latitude.
 
     A patch smaller than `sieve_ha` takes the class of its largest neighbour; one without a neighbour (an island among clouds) is
-    left out. Pixels without a class stay out. Where no patch reaches the size, nothing is sieved.
+    left out. Pixels without a class stay out. Where no patch reaches the size, nothing is sieved. Raises `StoreBroken` for a damaged file.
     """
-    with rasterio.open(segmentation) as dataset:
-        codes, transform, crs = dataset.read(1), dataset.transform, dataset.crs
+    try:
+        with rasterio.open(segmentation) as dataset:
+            codes, transform, crs = dataset.read(1), dataset.transform, dataset.crs
+    except RasterioError as error:
+        where = f"{segmentation.parent.name}/{segmentation.name}"
+        raise StoreBroken(f"{where} cannot be read ({error}); restore it from a backup, or store the product again") from error
     smallest = _pixels_of(sieve_ha, transform, crs, codes.shape)
     seen = codes != 0
     whole = sieve(codes, smallest, mask=seen, connectivity=4) if 1 < smallest < codes.size else codes
