@@ -155,7 +155,7 @@ class Model:
             raise DoesNotFit(f"{path} wants input {shape}; its card says layout {self.card.layout!r} with {bands} bands, that is {kind}")
 
     def _check_answers(self) -> None:
-        """Ask about one empty tile, since a file may leave open what it answers: no product need be read to find that none can be signed."""
+        """Ask about one empty tile, since a file may leave open what it answers: no product need be read to find that none is signed."""
         self._run(np.zeros((len(self.card.bands), self._tile[0] * self._tile[1]), np.float32))
 
     def _check_given(self, reflectance: NDArray[Any], valid: NDArray[Any]) -> None:
