@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 from earthself.data.errors import BadInput
 from earthself.data.items import normalised
 from earthself.data.observation import Observation, baseline_of, made_of, newest_of_each
@@ -187,6 +189,43 @@ def test_pieces_that_a_datastrip_boundary_cuts_are_both_used() -> None:
     used, superseded = newest_of_each([*pieces, whole])
     assert [i["id"] for i in used] == [whole["id"]]
     assert len(superseded) == 2
+
+
+def west_to_east(west: float, east: float) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[[west, 47], [east, 47], [east, 48], [west, 48], [west, 47]]]}
+
+
+OLD, NEW = "S2A_MSIL2A_20170613T101031_N0205_R022_T33UUP_20170613T10160", "S2A_MSIL2A_20170613T101031_N0500_R022_T33UUP_2023010"
+
+
+def test_a_reprocessing_supersedes_only_the_ground_that_it_shows() -> None:
+    """Of a tile that two datastrips share only one half was reprocessed: the other half stays."""
+    west, east = item(f"{OLD}8", west_to_east(14, 14.5)), item(f"{OLD}9", west_to_east(14.5, 15))
+    again = item(f"{NEW}1T000000", west_to_east(14, 14.5))
+    for order in itertools.permutations([west, east, again]):
+        used, superseded = newest_of_each(order)
+        assert {i["id"]: i["properties"].get("earthself:beside") for i in used} == {again["id"]: None, east["id"]: again["id"]}
+        assert [i["id"] for i in superseded] == [west["id"]]
+    rest = item(f"{NEW}2T000000", west_to_east(14.5, 15))
+    used, superseded = newest_of_each([west, east, again, rest])
+    assert {i["id"] for i in used} == {again["id"], rest["id"]}
+    assert {i["id"]: i["properties"]["earthself:superseded_by"] for i in superseded} == {west["id"]: again["id"], east["id"]: rest["id"]}
+    assert not any("earthself:beside" in i["properties"] for i in used)
+
+
+def test_a_whole_tile_is_used_beside_the_fifth_that_was_reprocessed() -> None:
+    whole, fifth = item(f"{OLD}8", west_to_east(14, 15)), item(f"{NEW}1T000000", west_to_east(14, 14.2))
+    used, superseded = newest_of_each([whole, fifth])
+    assert ([i["id"] for i in used], superseded) == ([fifth["id"], whole["id"]], [])
+    inside, across = (shapely.box(14.05, 47.1, east, 47.2) for east in (14.1, 14.3))
+    assert [i["id"] for i in newest_of_each([whole, fifth], inside)[0]] == [fifth["id"]]
+    assert len(newest_of_each([whole, fifth], across)[0]) == 2
+
+
+def test_a_footprint_that_is_only_drawn_anew_is_the_same() -> None:
+    for geometry in (west_to_east(13.995, 15), west_to_east(14, 15), SQUARE):
+        used, superseded = newest_of_each([item(f"{OLD}8", geometry), item(f"{NEW}1T000000", west_to_east(14, 15))])
+        assert ([i["id"] for i in used], len(superseded)) == ([f"{NEW}1T000000"], 1)
 
 
 def test_numbers_of_earth_search_are_kept_apart_where_nothing_says_more() -> None:

@@ -218,6 +218,20 @@ def test_copies_are_set_aside_and_listed(provider: Provider, sources: Make) -> N
     assert any("N0205 (1), N0510 (1)" in w for w in found.warnings)
 
 
+def test_an_older_copy_stays_for_the_ground_that_the_newer_does_not_show(provider: Provider, sources: Make) -> None:
+    old, new = add(provider, 13), add(provider, 13, baseline="N0510", made="20230601T000000")
+    provider.items[1]["geometry"]["coordinates"] = [[[16, 48], [16.2, 48], [16.2, 49], [16, 49], [16, 48]]]
+    found = sources().search(request())
+    assert ({i["id"] for i in found.items}, found.superseded) == ({old, new}, [])
+    assert any(
+        f"beside a newer processing of the same observation, which does not show all their ground, such as {old};" in w
+        for w in found.warnings
+    )
+    assert any("N0205 (1), N0510 (1)" in w for w in found.warnings)
+    within = sources().search(request(area=Area.from_conf([16.05, 48.1, 16.15, 48.3])))
+    assert [i["id"] for i in within.items] == [new]
+
+
 def test_parts_of_a_tile_are_all_found(provider: Provider, sources: Make) -> None:
     for part in ("26_57", "27_55"):
         provider.add_product(f"S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_{part}")

@@ -103,11 +103,11 @@ class Finder:
                         raw.append(self._normalised(item, provider, request.collection))
                     except BadInput:
                         unusable += 1
-                if request.limit is not None and len(newest_of_each(raw)[0]) >= request.limit:
+                if request.limit is not None and len(newest_of_each(raw, request.area.geometry)[0]) >= request.limit:
                     break
         except Incomplete as error:
             missing = error
-        used, superseded = newest_of_each(raw)
+        used, superseded = newest_of_each(raw, request.area.geometry)
         warnings = _remarks(provider, used, superseded, unusable)
         if unasked:
             warnings.append(f"{provider} gave {unasked} products outside the area or above the cloud limit; they are left out")
@@ -146,6 +146,11 @@ def _remarks(provider: str, used: list[dict[str, Any]], superseded: list[dict[st
     remarks: list[str] = []
     if superseded:
         remarks.append(f"{len(superseded)} older copies of observations are not used; the newer ones are")
+    if beside := [item for item in used if "earthself:beside" in item["properties"]]:
+        remarks.append(
+            f"{len(beside)} products are used beside a newer processing of the same observation, which does not show all their ground, "
+            f"such as {beside[0]['id']}; the newer one counts where both show it"
+        )
     if unusable:
         remarks.append(f"{unusable} products of {provider} do not say what they observed and are left out")
     if mixed := mixed_baselines(used):

@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earthself.data.dates import parse_instant
 from earthself.data.errors import BadInput
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
 
 # Naming convention of compact Sentinel-2 products (Sentinel-2 Products Specification Document, issue 14.9, 3.4), with or without
 # baseline and discriminator, and with whatever a provider that cuts tiles appends.
@@ -32,6 +35,7 @@ _NAME_PROPERTIES = ("s2:product_uri", "sentinel:product_id", "title")
 _BASELINE_PROPERTIES = ("earthself:baseline", "s2:processing_baseline", "processing:version", "sentinel:processing_baseline")
 _MADE_PROPERTIES = ("s2:generation_time", "processing:datetime", "published", "created", "updated")
 _PRIVATE_BASELINE = "N9999"
+_REDRAWN = 0.02
 
 
 @dataclass(frozen=True)
@@ -120,29 +124,35 @@ def observed_at(item: Mapping[str, Any]) -> datetime | None:
     return _instant(properties.get("datetime")) or _instant(properties.get("start_datetime"))
 
 
-def newest_of_each(items: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def newest_of_each(
+    items: Iterable[dict[str, Any]], within: BaseGeometry | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Sort copies and reprocessings out: gives (used, superseded), both newest observation first.
 
     Items of one `earthself:observation` are the same observation. Of those the highest baseline is used, then the latest generated;
-    `N9999`, which says nothing about the processor, ranks below every numbered baseline. Products of one baseline whose footprints
-    overlap by less than half are the pieces that a change of the datastrip leaves of a tile: all are used. A superseded item gets
-    `earthself:superseded_by`.
+    `N9999`, which says nothing about the processor, ranks below every numbered baseline. Others are superseded where the used ones
+    show their ground too, but for a fiftieth (footprints are drawn anew by every processor); what shows more - a piece that a change of
+    the datastrip leaves of a tile, the rest of a tile of which only a part was reprocessed - is used as well. Only ground `within` a
+    geometry counts (longitude, latitude; None is everywhere). A superseded item gets `earthself:superseded_by`, one that is used
+    beside a newer one `earthself:beside`.
     """
     groups: dict[str, list[dict[str, Any]]] = {}
     for item in items:
         item["properties"].pop("earthself:superseded_by", None)
+        item["properties"].pop("earthself:beside", None)
         groups.setdefault(str(item["properties"]["earthself:observation"]), []).append(item)
     used: list[dict[str, Any]] = []
     superseded: list[dict[str, Any]] = []
     for group in groups.values():
         group.sort(key=_rank, reverse=True)
-        kept = [group[0]]
+        kept = group[:1]
         for item in group[1:]:
-            newer = next((k for k in kept if not _are_pieces(k, item)), None)
-            if newer is None:
+            if _shows_more(item, kept, within):
+                if newer := [each["id"] for each in kept if baseline_of(each) != baseline_of(item)]:
+                    item["properties"]["earthself:beside"] = newer[0]
                 kept.append(item)
             else:
-                item["properties"]["earthself:superseded_by"] = newer["id"]
+                item["properties"]["earthself:superseded_by"] = max(kept, key=lambda newer: _shared(newer, item))["id"]
                 superseded.append(item)
         used.extend(kept)
     return sorted(used, key=_newest_first, reverse=True), sorted(superseded, key=_newest_first, reverse=True)
@@ -232,12 +242,24 @@ def _newest_first(item: dict[str, Any]) -> tuple[float, str]:
     return when.timestamp() if when else 0.0, str(item["id"])
 
 
-def _are_pieces(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two products of one observation show different ground: same baseline, footprints that hardly overlap."""
+def _shared(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Size of the ground that two products show, in square degrees; 0 where a footprint is not stated."""
+    from shapely import make_valid
     from shapely.geometry import shape
 
-    if baseline_of(one) != baseline_of(other) or not one.get("geometry") or not other.get("geometry"):
+    if not one.get("geometry") or not other.get("geometry"):
+        return 0.0
+    return float(make_valid(shape(one["geometry"])).intersection(make_valid(shape(other["geometry"]))).area)
+
+
+def _shows_more(item: dict[str, Any], kept: list[dict[str, Any]], within: BaseGeometry | None) -> bool:
+    """Whether a product shows ground that none of others does; no where a footprint is not stated."""
+    from shapely import make_valid
+    from shapely.geometry import shape
+    from shapely.ops import unary_union
+
+    if not all(each.get("geometry") for each in (item, *kept)):
         return False
-    a, b = shape(one["geometry"]).buffer(0), shape(other["geometry"]).buffer(0)
-    smaller = min(a.area, b.area)
-    return bool(smaller > 0 and a.intersection(b).area < smaller / 2)
+    own, *others = (make_valid(shape(each["geometry"])) for each in (item, *kept))
+    ground = own if within is None else own.intersection(within)
+    return bool(ground.difference(unary_union(others)).area > _REDRAWN * ground.area)
