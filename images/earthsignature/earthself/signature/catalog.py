@@ -123,11 +123,11 @@ class Catalog:
             rows = [{"west": b[0], "south": b[1], "east": b[2], "north": b[3], "product": pk} for b in boxes]
             connection.execute(sa.insert(_FOOTPRINT), rows)
 
-    def resize(self, product_id: str, layer: Layer) -> None:
+    def resize(self, product_id: str, layer: str, size: int) -> None:
         """Note the size of a layer's file that was written anew."""
         of_product = LAYER.c.product == sa.select(PRODUCT.c.pk).where(PRODUCT.c.product_id == product_id).scalar_subquery()
         with self._writing.begin() as connection:
-            connection.execute(sa.update(LAYER).where(of_product, LAYER.c.name == layer.name).values(size=layer.size))
+            connection.execute(sa.update(LAYER).where(of_product, LAYER.c.name == layer).values(size=size))
 
     def get(self, product_id: str) -> Stored | None:
         """Find one product by its id."""

@@ -204,10 +204,10 @@ def is_whole(path: Path, layer: Layer) -> bool:
 
 @contextmanager
 def writable(what: str, folder: Path) -> Iterator[None]:
-    """Turn what GDAL raises while it writes into that folder into `StoreFull`; it has as many words for it as drivers."""
+    """Turn what GDAL raises while it writes into that folder into `StoreFull`."""
     try:
         yield
-    except (RasterioError, CPLE_BaseError) as error:
+    except (RasterioError, CPLE_BaseError, SystemError) as error:  # the last: rasterio for a failure that GDAL gives no reason for
         raise _full(what, folder) from error
 
 

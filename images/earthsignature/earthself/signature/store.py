@@ -147,11 +147,15 @@ class Store:
         return stored
 
     def path(self, stored: Stored, layer: str) -> Path:
-        """Give the file of a layer; raises `NotFound` when the product has none of that name, `StoreBroken` when its file is gone."""
+        """Give the file of a layer; raises `NotFound` when the product has none of that name, `StoreBroken` for a file gone or cut."""
         if layer not in {known.name for known in stored.layers}:
             has = ", ".join(known.name for known in stored.layers)
             raise NotFound(f"product {stored.product.product_id} has no layer {layer!r}; it has {has}")
-        return self._file(stored, rasters.file_name(layer))
+        path = self._file(stored, rasters.file_name(layer))
+        size = next(known.size for known in stored.layers if known.name == layer)
+        if path.stat().st_size != size:
+            raise StoreBroken(f"products/{stored.folder}/{path.name} has {path.stat().st_size} bytes and not {size}; {_mend(stored)}")
+        return path
 
     def polygons(self, stored: Stored, sieve_ha: float) -> bytes:
         """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept)."""
@@ -176,10 +180,7 @@ class Store:
     def _file(self, stored: Stored, name: str) -> Path:
         path = self._shelves.products / stored.folder / name
         if not path.is_file():
-            raise StoreBroken(
-                f"products/{stored.folder}/{name} is gone from the store; restore it from a backup, or store product "
-                f"{stored.product.product_id} again"
-            )
+            raise StoreBroken(f"products/{stored.folder}/{name} is gone from the store; {_mend(stored)}")
         return path
 
     def _keep(self, stored: Stored, folder: Path, *, all_layers: bool) -> Outcome:
@@ -219,8 +220,10 @@ class Store:
             name = rasters.file_name(layer.name)
             if not rasters.is_whole(kept / name, rows[layer.name]):
                 self._shelves.put_back(folder / name, known.folder)
-                self.catalog.resize(known.product.product_id, layer)
                 _LOG.warning("products/%s/%s was gone or damaged, and is whole again", known.folder, name)
+            size = (kept / name).stat().st_size
+            if size != rows[layer.name].size:
+                self.catalog.resize(known.product.product_id, layer.name, size)
         if new.classes_sha256 and not (kept / _CLASSES).is_file():
             self._shelves.put_back(folder / _CLASSES, known.folder)
 
@@ -261,6 +264,10 @@ def _compare(known: Stored, new: Stored, *, all_layers: bool) -> None:
         raise AlreadyExists(
             f"product {name} is stored already with other content (different: {what}); use another id, or keep what is there"
         )
+
+
+def _mend(stored: Stored) -> str:
+    return f"restore it from a backup, or store product {stored.product.product_id} again"
 
 
 def _collection(product: Product, features: list[dict[str, object]]) -> dict[str, object]:
