@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from earthself.data import login
 from earthself.data.errors import BadInput, CredentialsRefused, Damaged, NotThere, ProductChanged, TryAgain
 from earthself.data.radiometry import offset_from_metadata
 from earthself.data.ranges import BandReader
@@ -265,10 +269,61 @@ def test_a_cut_archive_is_not_kept(provider: Provider, sources: Make, tmp_path: 
     assert [p for p in (tmp_path / "downloads").rglob("*") if p.is_file()] == []
 
 
-def test_an_archive_cannot_write_where_it_likes(provider: Provider, sources: Make, tmp_path: Path) -> None:
-    import io
-    import zipfile
+def packed(metadata: bytes = MTD) -> bytes:
+    """A product whose files are compressed."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("X.SAFE/MTD_MSIL2A.xml", metadata)
+        archive.writestr("X.SAFE/R10m/T33UUP_B04_10m.tif", SCENE)
+    return out.getvalue()
 
+
+def spoilt(name: bytes) -> bytes:
+    """Such a product with nonsense where the bytes of one file should be."""
+    data = bytearray(packed(MTD * 50))
+    start = data.find(name) + len(name) + 8
+    data[start : start + 30] = b"\xff" * 30
+    return bytes(data)
+
+
+def encrypted() -> bytes:
+    """Such a product whose files say that they are encrypted."""
+    data = bytearray(packed())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + flags] |= 1
+            at = data.find(mark, at + 4)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (spoilt(b"MTD_MSIL2A.xml"), "is damaged at X.SAFE/MTD_MSIL2A.xml"),
+        (encrypted(), "is damaged at .* encrypted"),
+        (packed(bytes(6_000_000)), "MTD_MSIL2A.xml in .* has 6000000 bytes unpacked"),
+    ],
+    ids=["spoilt", "encrypted", "bomb"],
+)
+def test_an_archive_whose_metadata_cannot_be_unpacked_is_damaged(
+    provider: Provider, sources: Make, tmp_path: Path, data: bytes, said: str
+) -> None:
+    found = item(provider, product=File(data))
+    with pytest.raises(Damaged, match=said):
+        sources().metadata(found)
+    with pytest.raises(Damaged, match=said):
+        sources().download(found, tmp_path / "out")
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
+
+
+def test_an_archive_whose_band_cannot_be_unpacked_is_damaged(provider: Provider, sources: Make, tmp_path: Path) -> None:
+    with pytest.raises(Damaged, match=r"is damaged at X.SAFE/R10m/T33UUP_B04_10m.tif"):
+        sources().download(item(provider, product=File(spoilt(b"T33UUP_B04_10m.tif"))), tmp_path / "out")
+    assert not list(tmp_path.rglob("B04*"))
+
+
+def test_an_archive_cannot_write_where_it_likes(provider: Provider, sources: Make, tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("../../../../escaped_B04.tif", SCENE)
@@ -348,6 +403,27 @@ def test_a_login_does_not_follow_redirects_to_other_hosts(provider: Provider, so
             assert np.array_equal(band.read(Window(0, 0, 100, 100)), PIXELS[:100, :100])
         assert all("Authorization" in r.headers for r in provider.requests)
         assert not any("Authorization" in r.headers for r in elsewhere.requests)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "url", "signed"),
+    [
+        (None, "https://prov.example/b", True),
+        (None, "http://prov.example/b", False),
+        (None, "https://other.example/b", False),
+        (None, "http://open.example/b", True),
+        (None, "https://open.example/b", True),
+        (r"https?://[a-z]+\.example/", "https://third.example/b", True),
+        (r"https?://[a-z]+\.example/", "http://third.example/b", False),
+        (r"https?://[a-z]+\.example/", "http://prov.example/b", False),
+        (r"https?://[a-z]+\.example/", "http://open.example/b", True),
+        (r"https://prov\.example/", "https://open.example/b", False),
+    ],
+)
+def test_a_login_does_not_go_out_in_the_clear(pattern: str | None, url: str, signed: bool) -> None:
+    plugin = SimpleNamespace(config=SimpleNamespace(matching_url=pattern))
+    origins = frozenset({"https://prov.example", "http://open.example"})
+    assert login._is_for(plugin, url, origins) is signed
 
 
 def token_auth(provider: Provider, *valid: str) -> str:

@@ -106,6 +106,18 @@ def test_a_missing_file_is_one_sentence_with_the_next_step(storage: Storage, tmp
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("target", ["s3://minio@maps/put", "put"])
+def test_only_a_file_that_is_there_can_be_copied(storage: Storage, tmp_path: Path, target: str) -> None:
+    url = target if "://" in target else str(tmp_path / target)
+    with pytest.raises(NotThere, match=f"^{tmp_path}/none.tif does not exist and cannot be copied to {url}; mend the path"):
+        storage.put(tmp_path / "none.tif", url)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x").write_bytes(b"x")
+    with pytest.raises(BadInput, match=f"^{tmp_path}/folder is a folder and cannot be copied to {url}; copy the files in it"):
+        storage.put(tmp_path / "folder", url)
+    assert not storage.exists(url)
+
+
 def test_a_missing_bucket_is_one_sentence_with_the_next_step(storage: Storage, s3: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x")
     uses = (

@@ -37,22 +37,22 @@ class Logins:
             login = self._logins.get((provider, collection))
             if login is None:
                 login = self._logins[provider, collection] = _Login(self._catalogue, provider, collection, hrefs[0] if hrefs else "")
-        return _ItemAccess(login, frozenset(urlsplit(href).netloc for href in hrefs))
+        return _ItemAccess(login, frozenset(map(_origin, hrefs)))
 
 
 @dataclass(frozen=True)
 class _ItemAccess:
-    """A login, and the hosts that one item's files lie on."""
+    """A login, and the origins (scheme and host) that one item's files lie on."""
 
     login: _Login
-    hosts: frozenset[str]
+    origins: frozenset[str]
 
     @property
     def provider(self) -> str:
         return self.login.provider
 
     def sign(self, url: str) -> tuple[str, dict[str, str]]:
-        return self.login.sign(url, self.hosts)
+        return self.login.sign(url, self.origins)
 
     @property
     def generation(self) -> int:
@@ -73,7 +73,7 @@ class _Login:
         self._lock = threading.Lock()
         self.generation = 0
 
-    def sign(self, url: str, hosts: frozenset[str]) -> tuple[str, dict[str, str]]:
+    def sign(self, url: str, origins: frozenset[str]) -> tuple[str, dict[str, str]]:
         """The URL with its token, or the headers, that the plugin gives; unchanged for hosts that the plugin is not for."""
         import requests
 
@@ -81,7 +81,7 @@ class _Login:
             plugin = self._built()
             if urlsplit(url).scheme == "s3":
                 return self._presigned(plugin, url), {}
-            if plugin is None or hasattr(plugin, "get_s3_client") or not _is_for(plugin, url, hosts):
+            if plugin is None or hasattr(plugin, "get_s3_client") or not _is_for(plugin, url, origins):
                 return url, {}
             plain = requests.Request("GET", url).prepare()
             before = dict(plain.headers)
@@ -138,6 +138,17 @@ def _fetches_each_time(plugin: Any) -> bool:  # noqa: ANN401
     return hasattr(plugin, "token_expiration") and not getattr(plugin.config, "token_expiration_key", None)
 
 
-def _is_for(plugin: Any, url: str, hosts: frozenset[str]) -> bool:  # noqa: ANN401
+def _is_for(plugin: Any, url: str, origins: frozenset[str]) -> bool:  # noqa: ANN401
+    """Whether a request may carry the login: to the hosts that it is for, and in the clear only where the catalogue itself says http."""
+    here = _origin(url)
+    if not here.startswith("https://") and here not in origins:
+        return False
     pattern = getattr(plugin.config, "matching_url", None)
-    return re.match(pattern, url) is not None if pattern else urlsplit(url).netloc in hosts
+    if pattern:
+        return re.match(pattern, url) is not None
+    return here in origins or here.replace("https://", "http://", 1) in origins
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

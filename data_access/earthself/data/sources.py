@@ -31,8 +31,6 @@ from earthself.data.sentinel2 import BANDS
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
 
-_MOST_METADATA = 5_000_000
-
 
 class Sources:
     """All configured providers. Safe to share between threads; close it, or use it as a context manager."""
@@ -116,7 +114,7 @@ class Sources:
             href = str(asset["href"])
             if local := _local(href):
                 return local.read_bytes() if local.is_file() else None
-            return self._http.get(self._access(item), href, _MOST_METADATA)
+            return self._http.get(self._access(item), href, archive.MOST_METADATA)
         if PRODUCT in item["assets"]:
             return archive.metadata(self._archive(item, "metadata")[0])
         return None

@@ -242,8 +242,12 @@ class Storage:
             return path in listed
 
     def put(self, path: Path, url: str) -> None:
-        """Copy a local file to a URL, whole or not at all."""
+        """Copy a local file to a URL, whole or not at all; raises `NotThere` or `BadInput` for what is no file."""
         name, target = self._split(url)
+        if path.is_dir():
+            raise BadInput(f"{path} is a folder and cannot be copied to {url}; copy the files in it one by one")
+        if not path.is_file():
+            raise NotThere(f"{path} does not exist and cannot be copied to {url}; mend the path, or run the task that writes it")
         with self._errors(url):
             if name is None:
                 import shutil
