@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 import signed
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from earthself.operators import EarthSignatureIngestOperator, EarthSignatureListOperator, PlanBatchesOperator, catalogs
+from earthself.operators import (
+    EarthSignatureIngestOperator,
+    EarthSignatureListOperator,
+    PlanBatchesOperator,
+    ProcessingStepOperator,
+    accounts,
+    catalogs,
+)
 from earthself.operators.identity import Identity, signature_identity
 from earthself.operators.notes import collect
 from structlog.testing import capture_logs
@@ -51,8 +58,15 @@ def ingest(context, workspace, items, known=None, batches=1):
     """Lay items out as batch 0 of the step `sign` left them, and run the operator."""
     run = workspace / "runs/a_dag/manual__1/work"
     planned = [catalogs.write_catalog(run / f"batches/{n:04d}", "b", list(items) if n == 0 else []).to_dict() for n in range(batches)]
-    catalogs.write_catalog(run / "signed/0000", "signed", items)
+    left(run, catalogs.write_catalog(run / "signed/0000", "signed", items))
     return EarthSignatureIngestOperator(task_id="ingest", batches=planned, known=known).execute(context())
+
+
+def left(run, output, task="sign", number=0):
+    """Say for a mapped step where its output lies, as its task does."""
+    folder = run / f"steps/{task}-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    accounts.left(folder, output)
 
 
 def found(workspace, products, area=None):
@@ -211,12 +225,57 @@ def test_a_batch_that_was_killed_costs_only_its_products(context, workspace, ide
     good, bad = signed.product(f"{prefix}_good"), signed.product(f"{prefix}_bad")
     run = workspace / "runs/a_dag/manual__1/work"
     batches = [catalogs.write_catalog(run / f"batches/{n:04d}", "b", [item]).to_dict() for n, item in enumerate((good, bad))]
-    catalogs.write_catalog(run / "signed/0000", "s", [in_batch(workspace, good, **now(identity))])
+    left(run, catalogs.write_catalog(run / "signed/0000", "s", [in_batch(workspace, good, **now(identity))]))
     (run / "steps/sign-1").mkdir(parents=True)
     (run / "steps/sign-1/error.json").write_text(json.dumps({"error": "sign was killed for memory", "retry": False}))
     reference = EarthSignatureIngestOperator(task_id="ingest", batches=batches).execute(context())
     assert reference["count"] == 1
     assert read(run / "signatures/failures.json") == [{"id": bad["id"], "error": "sign was killed for memory", "retry": False}]
+
+
+def test_what_an_earlier_plan_had_signed_does_not_stand_for_a_batch_of_this_one(context, workspace, identity, prefix, read):
+    from airflow.sdk import DAG
+
+    one, two = signed.product(f"{prefix}_1"), signed.product(f"{prefix}_2")
+    run = workspace / "runs/a_dag/manual__1/work"
+    with DAG("a_dag", schedule=None):
+        plan = PlanBatchesOperator(task_id="plan", products=found(workspace, [one, two]))
+        plan >> ProcessingStepOperator(task_id="sign", step="sign")
+    for number, item in enumerate((one, two)):
+        output = catalogs.write_catalog(run / f"signed/000{number}", "s", [in_batch(workspace, item, **now(identity))])
+        left(run, output, number=number)
+        (run / f"steps/sign-{number}/run.json").write_text("{}")
+        (run / f"steps/sign-{number}/log").write_text("it went well")
+    for path in (run / "times/sign-1.json", run / "times/search.json", run / "notes/sign.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    planned = plan.execute(context())
+    assert not list(run.glob("steps/sign-*/*.json"))
+    assert [path.name for path in run.glob("times/*") if path.name != "plan.json"] == ["search.json"], "what came before still counts"
+    assert not (run / "notes/sign.json").exists()
+    assert (run / "steps/sign-1/log").is_file()
+    left(run, catalogs.write_catalog(run / "signed/0001", "s", [in_batch(workspace, two, **now(identity))]), number=1)
+    reference = EarthSignatureIngestOperator(task_id="ingest", batches=planned).execute(context())
+    lost = {failure["id"] for failure in read(run / "signatures/failures.json")}
+    kept = {item["id"] for item in catalogs.read_items(Path(reference["href"]))}
+    assert lost | kept == {one["id"], two["id"]}
+    assert not lost & kept
+    assert len(lost) == 1
+
+
+def test_the_mapped_step_may_have_any_name_and_output(context, workspace, identity, prefix, read):
+    item = signed.product(prefix)
+    run = workspace / "runs/a_dag/manual__1/work"
+    batch = catalogs.write_catalog(run / "batches/0000", "b", [item]).to_dict()
+    left(run, catalogs.write_catalog(run / "mine/0000", "s", [in_batch(workspace, item, **now(identity))]), task="mine")
+    ingest = EarthSignatureIngestOperator(task_id="ingest", batches=[batch], sign_task_id="mine")
+    assert ingest.execute(context())["count"] == 1
+    assert "sign_task_id" in ingest.template_fields
+    with capture_logs() as logs, pytest.raises(AirflowFailException):
+        EarthSignatureIngestOperator(task_id="ingest", batches=[batch]).execute(context())
+    said = next(entry["event"] for entry in logs if "Task Runner" not in entry["event"])
+    assert "no task 'sign' took it up (work/steps/sign-0 is missing)" in said
+    assert "sign_task_id" in said
 
 
 def test_a_bad_product_is_named_by_the_step_that_met_it(context, workspace, identity, prefix, read):
@@ -232,6 +291,7 @@ def test_a_bad_product_is_named_by_the_step_that_met_it(context, workspace, iden
 def test_when_all_are_lost_the_task_fails_and_its_first_line_says_why(context, workspace):
     run = workspace / "runs/a_dag/manual__1/work"
     batch = catalogs.write_catalog(run / "batches/0000", "b", [signed.product("one"), signed.product("two")]).to_dict()
+    (run / "steps/sign-0").mkdir(parents=True)
     with capture_logs() as logs, pytest.raises(AirflowFailException):
         EarthSignatureIngestOperator(task_id="ingest", batches=[batch]).execute(context())
     first = next(entry for entry in logs if "Task Runner" not in entry["event"])
@@ -244,7 +304,7 @@ def test_nothing_planned_and_nothing_to_do_are_skipped(context, workspace):
         EarthSignatureIngestOperator(task_id="ingest", batches=None).execute(context())
     run = workspace / "runs/a_dag/manual__1/work"
     batch = catalogs.write_catalog(run / "batches/0000", "b", [signed.product("one")]).to_dict()
-    catalogs.write_catalog(run / "signed/0000", "s", [])
+    left(run, catalogs.write_catalog(run / "signed/0000", "s", []))
     with pytest.raises(AirflowSkipException, match="no product has pixels in the area"):
         EarthSignatureIngestOperator(task_id="ingest", batches=[batch]).execute(context())
     empty = catalogs.write_catalog(run / "found", "f", []).to_dict()

@@ -116,6 +116,13 @@ def test_nothing_found_is_an_empty_result_with_a_report(context, workspace, read
     assert list(pystac.Catalog.from_file(str(run.workspace.catalog)).get_items()) == []
 
 
+def test_a_run_that_finds_nothing_when_it_is_done_again_is_empty(context, workspace, complete, read):
+    """Whatever the attempt before it left lies beside the new search result."""
+    finished.run(workspace, found=False)
+    assert publish(context, complete)["status"] == "empty"
+    assert not complete.land_cover.exists()
+
+
 def test_a_run_that_is_published_again_replaces_all_of_it(context, workspace, complete, read):
     import shutil
 

@@ -120,6 +120,7 @@ def test_a_failed_step_leaves_no_output_and_keeps_the_earlier_one(context, progr
     with pytest.raises(AirflowFailException):
         run(context, program("leave('new'); sys.exit(1)"))
     assert (folder / "old").is_dir()
+    assert not (workspace / "runs/a_dag/manual__1/work/steps/t/output.json").exists(), "the earlier one is no output of this attempt"
     assert not (folder / "new").exists()
     run(context, program("leave('newer')"))
     assert sorted(path.name for path in folder.iterdir()) == ["catalog.json", "newer"]
@@ -152,7 +153,7 @@ def test_nothing_to_do_is_an_empty_catalogue(context, program):
     assert run(context, program("RESULT.write_text(json.dumps({'status': 'nothing', 'message': 'no scene'}))"))["count"] == 0
 
 
-def test_a_step_with_an_empty_input_is_not_started(context, program, tmp_path, read):
+def test_a_step_with_an_empty_input_is_not_started(context, program, tmp_path, workspace, read):
     from earthself.operators import catalogs
 
     area = {"type": "Polygon", "coordinates": []}
@@ -160,6 +161,7 @@ def test_a_step_with_an_empty_input_is_not_started(context, program, tmp_path, r
     reference = run(context, program("sys.exit(1)"), empty)
     assert reference["count"] == 0
     assert read(Path(reference["href"]).parent / "area.geojson") == area
+    assert read(workspace / "runs/a_dag/manual__1/work/steps/t/output.json") == reference, "those after it look there"
 
 
 def test_children_of_the_output_count_too(context, program):

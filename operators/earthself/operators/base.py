@@ -54,6 +54,12 @@ class EarthSelfOperator(BaseOperator):
     def work(self, context: Context) -> Any:  # noqa: ANN401
         """Do the operator's own work; raises errors derived from `EarthSelfError`."""
 
+    def forget_what_follows(self, context: Context) -> None:
+        """Take away what the tasks after this one said in an earlier attempt of the run: this one decides what they do now."""
+        from earthself.operators import accounts
+
+        accounts.forget(self.run_folder(context), self.get_flat_relative_ids())
+
     def run_folder(self, context: Context) -> RunFolder:
         """Name the folder of the current run in the workspace."""
         from earthself.data.workspace import Workspace

@@ -124,11 +124,11 @@ class EarthSignatureIngestOperator(EarthSelfOperator):
 
     :param batches: list of reference dicts, as planned; None when nothing was planned.
     :param known: reference dict of the signatures known before.
-    :param sign_task_id: the mapped task that signed the batches.
+    :param sign_task_id: the `ProcessingStepOperator` that is mapped over the batches; its outputs may lie anywhere.
     :param output: folder below the run's `work` folder.
     """
 
-    template_fields: Sequence[str] = ("batches", "known", "output_folder")
+    template_fields: Sequence[str] = ("batches", "known", "sign_task_id", "output_folder")
     ui_color = "#ead1dc"
 
     def __init__(
@@ -159,7 +159,8 @@ class EarthSignatureIngestOperator(EarthSelfOperator):
         run = self.run_folder(context)
         known = Reference.from_dict(dict(self.known)).path() if isinstance(self.known, Mapping) else None
         reused = catalogs.item_paths(known) if known else []
-        signed, failures = gather(run, len(self.batches), self.sign_task_id)
+        batches = [Reference.from_dict(dict(batch)).path() for batch in self.batches]
+        signed, failures = gather(run, batches, self.sign_task_id)
         folder = catalogs.empty_folder(run.work / self.output_folder)
         write_json(folder / "failures.json", failures)
         if not reused and not signed:
@@ -205,32 +206,23 @@ class EarthSignatureIngestOperator(EarthSelfOperator):
         return said
 
 
-def gather(run: RunFolder, batches: int, sign_task_id: str) -> tuple[list[Path], list[dict[str, Any]]]:
-    """List the items that the batches signed, and for every product that was lost {id, error, retry}."""
+def gather(run: RunFolder, batches: list[Path], sign_task_id: str) -> tuple[list[Path], list[dict[str, Any]]]:
+    """List the items that the batches' tasks left, and for every product that was lost {id, error, retry}."""
     from earthself.data.workspace import read_json
-    from earthself.operators import catalogs
+    from earthself.operators import accounts, catalogs
 
     signed: list[Path] = []
     failures: list[dict[str, Any]] = []
-    for number in range(batches):
-        if not run.signed(number).is_file():
-            why = _why_lost(run.step(sign_task_id, number))
-            failures += [{"id": _id_of(path), **why} for path in catalogs.item_paths(run.batch(number))]
+    for number, batch in enumerate(batches):
+        left = accounts.output(run.step(sign_task_id, number))
+        if left is None:
+            why = accounts.why_lost(run, sign_task_id, number)
+            failures += [{"id": _id_of(path), **why} for path in catalogs.item_paths(batch)]
             continue
-        signed += catalogs.item_paths(run.signed(number))
-        if run.failures(number).is_file():
-            failures += read_json(run.failures(number))
+        signed += catalogs.item_paths(left)
+        if (left.parent / "failures.json").is_file():
+            failures += read_json(left.parent / "failures.json")
     return signed, failures
-
-
-def _why_lost(folder: Path) -> dict[str, Any]:
-    from earthself.data.workspace import read_json
-
-    path = folder / "error.json"
-    if not path.is_file():
-        return {"error": "its task was killed before it could say why", "retry": True}
-    found = read_json(path)
-    return {"error": str(found["error"]), "retry": bool(found["retry"])}
 
 
 def _id_of(path: Path) -> str:

@@ -130,14 +130,14 @@ def gather(run: RunFolder) -> Facts:
     """Read what the tasks left; raises `NotThere` or `BadInput` where a document that must be there is not."""
     from earthself.data.area import Area
     from earthself.data.workspace import read_json
-    from earthself.operators import catalogs
+    from earthself.operators import accounts, catalogs
 
     request = read_json(run.request)
     found = list(catalogs.read_items(run.found))
-    signatures = list(catalogs.read_items(run.signatures)) if run.signatures.is_file() else []
-    failures = _optional(run.signatures.parent / "failures.json", [])
-    steps = {path.parent.name: read_json(path) for path in sorted((run.work / "steps").glob("*/run.json"))}
-    maps = list(catalogs.read_items(run.output("mosaic") / catalogs.CATALOG)) if _made(run, "mosaic") else []
+    signatures = list(catalogs.read_items(run.signatures)) if found and run.signatures.is_file() else []
+    failures = _optional(run.signatures.parent / "failures.json", []) if found else []
+    steps = accounts.of_steps(run)
+    maps = list(catalogs.read_items(run.output("mosaic") / catalogs.CATALOG)) if signatures and _made(run, "mosaic") else []
     rows = _rows(run.output("statistics") / "statistics.csv") if maps else ()
     products = _products(found, signatures, failures)
     return Facts(

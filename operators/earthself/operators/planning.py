@@ -38,6 +38,7 @@ class EstimateOperator(EarthSelfOperator):
         from earthself.operators import estimate, request
         from earthself.operators.identity import signature_identity
 
+        self.forget_what_follows(context)
         conf = request.validated(dict(context["params"]))
         with EodagHook(self.eodag_conn_id).sources() as sources:
             found = estimate.estimate(conf, sources)
@@ -73,6 +74,7 @@ class PlanBatchesOperator(EarthSelfOperator):
         from earthself.data.reference import Reference
         from earthself.operators import catalogs
 
+        self.forget_what_follows(context)
         found = Reference.from_dict(self.products)
         if found.count == 0:
             raise AirflowSkipException("no product matches the request")

@@ -58,6 +58,7 @@ class EODAGSearchOperator(EarthSelfOperator):
         from earthself.hooks.eodag import EodagHook
         from earthself.operators import catalogs
 
+        self.forget_what_follows(context)
         limit = None if self.max_products in (None, "") else int(self.max_products or 0)
         request = search_request(
             {

@@ -95,7 +95,7 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Run the step in a process of its own; returns the reference dict of its output catalogue."""
-        from earthself.operators import catalogs
+        from earthself.operators import accounts, catalogs
 
         resources = StepResources.from_value(self.step_resources)
         self._check_runtime(resources)
@@ -109,17 +109,17 @@ class ProcessingStepOperator(EarthSelfOperator):
         if self.inputs is not None and not catalogs.item_paths(source / catalogs.CATALOG):
             self.log.info("The input catalogue is empty: nothing to do")
             shutil.rmtree(staging, ignore_errors=True)
-            return catalogs.write_catalog(
-                catalogs.empty_folder(output), self._name, [], catalogs.area_beside(source / catalogs.CATALOG)
-            ).to_dict()
+            area = catalogs.area_beside(source / catalogs.CATALOG)
+            return accounts.left(folder, catalogs.write_catalog(catalogs.empty_folder(output), self._name, [], area))
         try:
             outcome, document, tail = self._run(command, source, staging, folder, resources)
-            _account(context, folder, self._name, outcome, document)
+            account = {"step": self._name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
+            accounts.ended(folder, account)
             step_output.raise_for(self._name, outcome, document, tail, resources)
             reference = step_output.put_in_place(source, staging / "output", output, document, self._name)
             self._remember(context, source, outcome, document)
         except EarthSelfError as error:
-            (folder / "error.json").write_text(json.dumps({"error": str(error), "retry": error.retry}), encoding="utf-8")
+            accounts.failed(folder, error)
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -127,7 +127,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             self.log.warning(warning)
         used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
         self.log.info(f"{self._name}: {document['status']}, {reference.count} items, {used}. {document['message']}".rstrip())
-        return reference.to_dict()
+        return accounts.left(folder, reference)
 
     def on_kill(self) -> None:
         """End the step and everything that it started: SIGTERM, then SIGKILL after the grace period."""
@@ -288,12 +288,6 @@ def _version(step: str | None) -> str:
 
     found = next(iter(entry_points(group="earthself.steps", name=step)), None) if step else None
     return found.dist.version if found and found.dist else ""
-
-
-def _account(context: Context, folder: Path, name: str, outcome: Outcome, document: dict[str, Any]) -> None:
-    """Leave beside the log how the step ended, for whoever gathers the run's results."""
-    account = {"step": name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
-    (folder / "run.json").write_text(json.dumps(account), encoding="utf-8")
 
 
 def arguments(parameters: Mapping[str, Any]) -> list[str]:
