@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from earthself.data.area import Area
 from earthself.processing.areas import Estimate, Sample, adjusted
 from earthself.processing.catalog import read_items
-from earthself.processing.errors import BadInput
+from earthself.processing.errors import BadInput, ProcessingError
 from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import Grid
 from earthself.processing.steps.mosaic import mosaic
@@ -208,6 +208,25 @@ def test_olofssons_worked_example():
     assert sum(one.hectares for one in found.values()) == pytest.approx(900_000)
 
 
+def mapped_in_halves(scenes, tmp_path, unobserved_rows=0):
+    """A map with agriculture (2) on the left, forest (3) on the right, and nothing seen of the first rows."""
+    code, flags = np.full((10, 12), 2), np.zeros((10, 12), np.uint8)
+    code[:, 6:] = 3
+    flags[:unobserved_rows] = 1
+    scenes.add(code=code, flags=flags)
+    mosaic(scenes.context(tmp_path / "map", area=inside(grid(), pixels=1e-3)))
+
+
+def place(column, row):
+    """The middle of a pixel of `grid()` in lon/lat."""
+    return Transformer.from_crs(UTM33, "EPSG:4326", always_xy=True).transform(500_005 + 10 * column, 5_299_995 - 10 * row)
+
+
+def write_samples(tmp_path, places):
+    lines = ["lon,lat,code", *(f"{lon},{lat},{code}" for lon, lat, code in places)]
+    (tmp_path / "map" / "validation_samples.csv").write_text("\n".join(lines) + "\n")
+
+
 def test_intervals_do_not_go_below_nothing():
     assert Estimate(1.0, 5.0).interval[0] == 0
 
@@ -255,14 +274,90 @@ def test_too_few_samples_make_no_estimate(scenes, tmp_path):
     assert any("Forest" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("text", ["lon,lat\n1,2\n", "lon,lat,code\n1,2,forest\n", "lon,lat,code\n15,47.85,999\n"])
-def test_unreadable_samples_are_refused(scenes, tmp_path, text):
-    scenes.add(code=2)
-    mosaic(scenes.context(tmp_path / "map", area=inside(grid())))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lon,lat\n1,2\n", "code"),
+        ("lon,lat,code\n1,2,forest\n", "code"),
+        ("lon,lat,code\n15,47.85,999\n", "999"),
+        ("lon,lat,code\n15,47.85,2\n15,47.85,0\n", "sample 2: code 0 is no class of legend clc:1"),
+        ("lon,lat,code\n15,47.85,-1\n", "-1"),
+        ("lon,lat,code\n15,47.85,2.5\n", "whole number"),
+        ("lon,lat,code\nnan,47.85,2\n", "no place on the earth"),
+        ("lon,lat,code\ninf,47.85,2\n", "no place on the earth"),
+        ("lon,lat,code\n15,95,2\n", "swapped"),
+        ("lon,lat,code\n15\n", "lon/lat"),
+    ],
+)
+def test_unreadable_samples_are_refused(scenes, tmp_path, text, said):
+    mapped_in_halves(scenes, tmp_path)
     (tmp_path / "map" / "validation_samples.csv").write_text(text)
-    with pytest.raises(Exception, match=r"code|999") as caught:
+    with pytest.raises(BadInput, match=said) as caught:
         statistics(tmp_path)
-    assert caught.value.exit_code == 65
+    assert "validation_samples.csv" in str(caught.value)
+
+
+def test_two_files_of_samples_are_refused(scenes, tmp_path):
+    mapped_in_halves(scenes, tmp_path)
+    for kind in ("csv", "geojson"):
+        (tmp_path / "map" / f"validation_samples.{kind}").write_text("")
+    with pytest.raises(BadInput, match="leave one of them"):
+        statistics(tmp_path)
+
+
+def test_samples_of_a_spreadsheet_are_read(scenes, tmp_path):
+    """Excel begins its UTF-8 with a byte order mark, and pandas writes whole numbers as 2.0 where a column had gaps."""
+    mapped_in_halves(scenes, tmp_path)
+    lines = [f"{lon},{lat},{code}.0" for column, code in ((2, 2), (3, 2), (8, 3), (9, 3)) for lon, lat in [place(column, 4)]]
+    (tmp_path / "map" / "validation_samples.csv").write_text("\ufefflon,lat,code\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    result, rows = statistics(tmp_path)
+    assert "4 samples" in result.message
+    assert result.warnings == []
+    assert float(rows[2]["hectares_mapped"]) > 0
+
+
+def test_samples_that_cannot_count_are_counted_and_named(scenes, tmp_path):
+    mapped_in_halves(scenes, tmp_path, unobserved_rows=2)
+    places = [(*place(column, 4), code) for column, code in ((2, 2), (3, 2), (8, 3), (9, 3))]
+    lost = [(*place(3, 0), 2), (*place(500, 4), 2), (-165, -47, 2)]
+    write_samples(tmp_path, places + lost)
+    result, _ = statistics(tmp_path)
+    assert result.metrics["samples"] == 4
+    assert any("3 of 7 validation samples" in warning and "not used" in warning for warning in result.warnings)
+    write_samples(tmp_path, lost)
+    result, rows = statistics(tmp_path)
+    assert "hectares_low" not in rows[2]
+    assert any("3 of 3 validation samples" in warning for warning in result.warnings)
+    write_samples(tmp_path, [])
+    result, _ = statistics(tmp_path)
+    assert any("holds none" in warning for warning in result.warnings)
+
+
+def test_estimates_add_up_to_the_area_with_a_stratum_of_no_class(scenes, tmp_path):
+    """What was observed without a class is shared out to the classes that its samples really are, and nothing is lost."""
+    code = np.full((10, 12), 2)
+    code[:, 6:] = 0
+    scenes.add(code=code)
+    mosaic(scenes.context(tmp_path / "map", area=inside(grid(), pixels=1e-3)))
+    write_samples(tmp_path, [(*place(column, 4), truth) for column, truth in ((2, 2), (3, 2), (8, 3), (9, 2), (10, 3), (8, 3))])
+    _, rows = statistics(tmp_path)
+    half = 0.6 / 0.9996**2
+    assert hectares(rows) == pytest.approx({2: 1.25 * half, 3: 0.75 * half, 0: 0, -1: 0}, rel=1e-3, abs=1e-9)
+
+
+def test_rows_that_miss_the_area_are_refused(scenes, tmp_path, monkeypatch):
+    """Neither mapped areas nor estimates pass when they miss the geodesic size by more than 0.01 %."""
+    mapped_in_halves(scenes, tmp_path)
+    steps = "earthself.processing.steps.zonal_statistics"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{steps}.pixel_m2", lambda *where: pixel_m2(*where) * 1.00015)
+        with pytest.raises(ProcessingError, match=r"more than 0\.01% apart; map the area in a CRS"):
+            statistics(tmp_path)
+    write_samples(tmp_path, [(*place(column, 4), code) for column, code in ((2, 2), (3, 2), (8, 3), (9, 3))])
+    estimates = {2: Estimate(0.5, 0.1), 3: Estimate(0.6, 0.1)}
+    monkeypatch.setattr("earthself.processing.areas.adjusted", lambda *_: estimates)
+    with pytest.raises(ProcessingError, match="leave out the validation samples"):
+        statistics(tmp_path)
 
 
 def test_coverage_is_exact_at_slanted_edges():

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +22,7 @@ from earthself.processing.errors import BadInput, ProcessingError
 from earthself.processing.items import declare_extensions, file_fields, raster_item
 from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import Grid, gdal, windows
+from earthself.processing.samples import Place, read_places
 from earthself.processing.step import StepContext, StepResult
 from earthself.processing.zones import Zone
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 WINDOW = 1024
 TOLERANCE = 1e-4
 """Largest share by which the rows may miss the area's geodesic size."""
-SAMPLES = ("validation_samples.geojson", "validation_samples.csv")
 
 
 def zonal_statistics(ctx: StepContext) -> StepResult:
@@ -49,18 +48,16 @@ def zonal_statistics(ctx: StepContext) -> StepResult:
         return StepResult("nothing", "no map in the input: nothing to measure")
     item, source = _the_map(items)
     area = ctx.area() or _own_area(item)
+    legend_id = str(item.properties.get("earthself:legend") or "")
+    places = read_places(ctx.input, legend_id)
     with gdal(), _Map.open(source) as land_cover:
         found = _hectares(ctx, land_cover, area)
-        samples = _samples(ctx, land_cover)
+        samples, warnings = _on_map(places, land_cover, found)
     total = area.geodesic_m2 / 1e4
-    missed = abs(math.fsum(found.values()) - total) / total
-    if missed > TOLERANCE:
-        raise ProcessingError(
-            f"the classes add up to {math.fsum(found.values()):.4f} ha, the area has {total:.4f} ha: more than {TOLERANCE:.2%} apart; "
-            f"map the area in a CRS that is valid for all of it, not {land_cover.grid.crs}"
-        )
-    legend_id = str(item.properties.get("earthself:legend") or "")
-    rows, warnings = _rows(found, samples, legend_id)
+    _check_sum(found.values(), total, f"map the area in a CRS that is valid for all of it, not {land_cover.grid.crs}")
+    rows, unestimated = _rows(found, samples, legend_id)
+    warnings += unestimated
+    missed = _check_sum((row.hectares for row in rows), total, "leave out the validation samples, and report this fault of the step")
     estimated = any(row.low is not None for row in rows)
     observed = 1 - next(row.share for row in rows if row.code == UNOBSERVED)
     facts = {"observed_fraction": round(observed, 6), "area_km2": area.geodesic_m2 / 1e6}
@@ -119,7 +116,9 @@ class _Map:
         from pyproj import Transformer
         from rasterio.windows import Window as Rectangle
 
-        x, y = Transformer.from_crs("EPSG:4326", self.grid.crs, always_xy=True).transform(lon, lat, errcheck=True)
+        x, y = Transformer.from_crs("EPSG:4326", self.grid.crs, always_xy=True).transform(lon, lat)
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return UNOBSERVED
         column, row = ~self.grid.transform @ (x, y)
         return int(self.classes(Rectangle(math.floor(column), math.floor(row), 1, 1), self.grid)[0, 0])
 
@@ -146,7 +145,6 @@ def _rows(found: Mapping[int, float], samples: Sequence[Sample], legend_id: str)
     mapped = {code: hectares for code, hectares in found.items() if code > NO_CLASS}
     if any(sample.mapped == NO_CLASS for sample in samples):
         mapped[NO_CLASS] = found[NO_CLASS]
-    samples = [sample for sample in samples if sample.mapped in mapped]
     thin = areas.thin_strata(mapped, samples)
     warnings = []
     estimates: dict[int, areas.Estimate] = {}
@@ -166,30 +164,29 @@ def _rows(found: Mapping[int, float], samples: Sequence[Sample], legend_id: str)
     return rows, warnings
 
 
-def _samples(ctx: StepContext, land_cover: _Map) -> list[Sample]:
-    path = next((ctx.input / name for name in SAMPLES if (ctx.input / name).is_file()), None)
-    if path is None:
-        return []
-    legend_id = str(ctx.items()[0].properties.get("earthself:legend"))
-    level = legends.legend(legend_id).level
-    try:
-        places = _points(path)
-        known = [(lon, lat, legends.at_level(code, level)) for lon, lat, code in places]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(
-            f"{path.name} cannot be used: {error}; it needs points in lon/lat, each with its true CORINE code as 'code'"
-        ) from error
-    samples = [Sample(land_cover.at(lon, lat), code) for lon, lat, code in known]
-    return [sample for sample in samples if sample.mapped != UNOBSERVED]
+def _on_map(places: Sequence[Place] | None, land_cover: _Map, found: Mapping[int, float]) -> tuple[list[Sample], list[str]]:
+    """Say what the map calls each place; those that it cannot judge are left out and counted in a warning."""
+    if places is None:
+        return [], []
+    samples = [Sample(land_cover.at(place.lon, place.lat), place.code) for place in places]
+    used = [sample for sample in samples if sample.mapped != UNOBSERVED and found.get(sample.mapped, 0) > 0]
+    if not samples:
+        return [], ["the file of validation samples holds none: areas are mapped, not estimated"]
+    if len(used) < len(samples):
+        lost = len(samples) - len(used)
+        return used, [f"{lost} of {len(samples)} validation samples lie outside the area or where nothing was observed, and were not used"]
+    return used, []
 
 
-def _points(path: Path) -> list[tuple[float, float, int]]:
-    if path.suffix == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            return [(float(row["lon"]), float(row["lat"]), int(row["code"])) for row in csv.DictReader(file)]
-    features = json.loads(path.read_text(encoding="utf-8"))["features"]
-    places = [(one["geometry"]["coordinates"], one["properties"]["code"]) for one in features]
-    return [(float(place[0]), float(place[1]), int(code)) for place, code in places]
+def _check_sum(hectares: Iterable[float], total: float, what_to_do: str) -> float:
+    """Return by which share the rows miss the area's size; raises where it is more than `TOLERANCE`."""
+    found = math.fsum(hectares)
+    missed = abs(found - total) / total
+    if missed > TOLERANCE:
+        raise ProcessingError(
+            f"the classes add up to {found:.4f} ha, the area has {total:.4f} ha: more than {TOLERANCE:.2%} apart; {what_to_do}"
+        )
+    return missed
 
 
 def _write(folder: Path, rows: Sequence[Row], metadata: Mapping[str, str]) -> None:
