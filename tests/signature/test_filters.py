@@ -98,7 +98,33 @@ def test_a_footprint_over_the_antimeridian_is_found_on_both_sides_only(catalog):
 
 def test_a_wide_area_is_meant_as_drawn(catalog):
     catalog.insert(stored("P", box(0, 0, 1, 1)))
-    assert found(catalog, wkt="POLYGON((-170 -60,170 -60,170 60,-170 60,-170 -60))") == ["P"]
+    assert found(catalog, wkt="POLYGON((-170 -60,0 -60,170 -60,170 60,0 60,-170 60,-170 -60))") == ["P"]
+    assert found(catalog, wkt="POLYGON((-180 -60,180 -60,180 60,-180 60,-180 -60))") == ["P"]
+    assert found(catalog, wkt="POLYGON((-90 -60,90 -60,90 60,-90 60,-90 -60))") == ["P"]
+
+
+@pytest.mark.parametrize(
+    "wkt",
+    [
+        "POLYGON((170 0,-170 0,-170 10,170 10,170 0))",
+        "POLYGON((170 0,170 10,-170 10,-170 0,170 0))",
+        "POLYGON((-170 -60,170 -60,170 60,-170 60,-170 -60))",
+        "POLYGON((10 0,350 0,350 10,10 10,10 0))",
+        "MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((179 0,-179 0,-179 1,179 0)))",
+        "GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(179 0,-179 1))",
+    ],
+)
+def test_an_edge_of_two_meanings_is_refused_with_both_ways_to_write_it(wkt):
+    with pytest.raises(BadSignature, match=r"two meanings; split the area at 180 .* \(170 to 190\) .* else set a corner"):
+        filters.parse_area(wkt)
+
+
+def test_an_area_over_the_antimeridian_finds_what_lies_there_and_nothing_else(catalog):
+    catalog.insert(stored("greenwich", box(3, 5, 3.1, 5.1)))
+    catalog.insert(stored("antimeridian", shapely.Polygon([(179.9, 5), (-179.9, 5), (-179.9, 5.1), (179.9, 5.1)])))
+    split = Area.from_conf({"type": "Polygon", "coordinates": [[[170, 0], [-170, 0], [-170, 10], [170, 10], [170, 0]]]})
+    assert found(catalog, wkt=split.wkt) == ["antimeridian"]
+    assert found(catalog, wkt="POLYGON((170 0,190 0,190 10,170 10,170 0))") == ["antimeridian"]
 
 
 instants = st.datetimes(datetime(2015, 1, 1), datetime(2025, 1, 1)).map(lambda t: t.replace(tzinfo=UTC))  # noqa: DTZ001

@@ -10,6 +10,7 @@ from earthself.signature import geobuf
 from earthself.signature.errors import AlreadyExists, BadSignature, NotFound
 from earthself.signature.testing import feature, geotiff, layers
 from rasterio import Affine
+from rasterio.io import MemoryFile
 from shapely.geometry import box, mapping
 
 CODES = np.full((50, 60), 311, "uint16")
@@ -22,6 +23,16 @@ def with_pixel(value, dtype="uint16", shape=(50, 60)):
     pixels = np.full(shape, 311 if dtype in ("uint16", "int16") else 0, dtype)
     pixels[-1, -1] = value
     return geotiff(pixels)
+
+
+def sparse(width, height, block=512, dtype="uint16"):
+    """Make a GeoTIFF of few bytes and many pixels."""
+    options = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500000, 0, -10, 5400000), "compress": "deflate", "sparse_ok": True}
+    tiles = {"tiled": True, "blockxsize": block, "blockysize": block}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=width, height=height, count=1, dtype=dtype, **options, **tiles):
+            pass
+        return bytes(memory.read())
 
 
 RASTERS = {
@@ -48,6 +59,11 @@ RASTERS = {
     "another zone": ({name: geotiff(p, crs="EPSG:32631") for name, p in (("segmentation", CODES), ("cloud_mask", MASK))}, "cover 0 %"),
     "turned": ({"segmentation": geotiff(CODES, transform=Affine(10, 1, 500000, 1, -10, 5400000))}, "north up"),
     "upside down": ({"segmentation": geotiff(CODES, transform=Affine(10, 0, 500000, 0, 10, 5400000))}, "north up"),
+    "wide": ({"segmentation": sparse(20_000_000, 1)}, "has 20000000x1 pixels; a product has at most 40000 a side"),
+    "wide mask": ({"cloud_mask": sparse(40_001, 16, dtype="uint8")}, "cloud_mask has 40001x16 pixels"),
+    "high": ({"segmentation": sparse(1, 20_000_000)}, "has 1x20000000 pixels"),
+    "large": ({"segmentation": sparse(21_000, 21_000)}, "21000x21000 pixels; .* 400000000 in all"),
+    "one block": ({"segmentation": sparse(6_000, 6_000, block=6_016)}, "has blocks of 6016x6016 pixels; .* tiles of 512x512"),
     "smaller mask": ({"cloud_mask": geotiff(MASK[:40])}, "60x40 pixels .* same grid"),
     "moved mask": ({"cloud_mask": geotiff(MASK, transform=Affine(10, 0, 500010, 0, -10, 5400000))}, "same grid"),
     "mask of another CRS": ({"cloud_mask": geotiff(MASK, crs="EPSG:32634")}, "EPSG:32634"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from earthself.signature import rasters
 from earthself.signature.client import SignatureClient
 from earthself.signature.errors import AlreadyExists, SignatureError, StoreBroken
 from earthself.signature.lazy import pixels_of
@@ -33,16 +35,16 @@ def test_dying_at_every_line_of_a_create(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout)
-    rasters = [entry for entry in report if entry["id"].startswith("rasters")]
-    assert len(rasters) > 25
-    whole = rasters[-1]["layers"]
+    entries = [entry for entry in report if entry["id"].startswith("rasters")]
+    assert len(entries) > 25
+    whole = entries[-1]["layers"]
     assert [entry["exit"] for entry in report if entry["survived"]] == [0, 0]
     for entry in report:
         assert entry["stray"] == [], entry
         assert entry["layers"] is None or (len(entry["layers"]) == 2 and "damaged" not in entry["layers"])
-    assert {tuple(entry["layers"]) for entry in rasters if entry["layers"]} == {tuple(whole)}
+    assert {tuple(entry["layers"]) for entry in entries if entry["layers"]} == {tuple(whole)}
     # It is nothing until some line, and the product from then on.
-    there = [entry["layers"] is not None for entry in rasters]
+    there = [entry["layers"] is not None for entry in entries]
     assert there == sorted(there)
     assert 1 < sum(there) < len(there)
 
@@ -160,3 +162,33 @@ def test_what_is_stored_is_a_cloud_optimised_geotiff(tmp_path):
     with MemoryFile(store.path(store.get("P"), "segmentation").read_bytes()) as memory, memory.open() as dataset:
         assert (dataset.nodata, dataset.overviews(1), dataset.compression.name) == (0, [2, 4], "deflate")
     store.close()
+
+
+@pytest.mark.parametrize("most", [1, 60, 200, 100_000])
+def test_the_size_of_a_strip_changes_nothing_that_is_stored(tmp_path, monkeypatch, most):
+    noisy = np.random.default_rng(3).choice(np.array([211, 311, 512], "uint16"), (50, 60))
+    (tmp_path / "upload").write_bytes(layers(noisy)["segmentation"])
+    usual = rasters.store_layer(tmp_path / "upload", "segmentation", tmp_path)
+    monkeypatch.setattr(rasters, "_STRIP_PIXELS", most)
+    (tmp_path / "again").mkdir()
+    again = rasters.store_layer(tmp_path / "upload", "segmentation", tmp_path / "again")
+    assert (again, again.counts) == (usual, usual.counts)
+    assert (pixels_of((tmp_path / "again" / "segmentation.tif").read_bytes()) == noisy).all()
+
+
+def test_a_tile_as_wide_as_may_be_is_stored_in_bounded_memory(tmp_path):
+    script = f"""
+import resource
+from pathlib import Path
+import rasterio
+from earthself.signature import rasters
+folder, transform = Path({str(tmp_path)!r}), rasterio.Affine(10, 0, 5e5, 0, -10, 5.4e6)
+options = dict(crs="EPSG:32633", transform=transform, compress="deflate", tiled=True, blockxsize=512, blockysize=512, sparse_ok=True)
+rasterio.open(folder / "upload", "w", driver="GTiff", width=40_000, height=1_500, count=1, dtype="uint16", **options).close()
+rasters.store_layer(folder / "upload", "segmentation", folder)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True, env={**os.environ, "GDAL_CACHEMAX": "64"}
+    )
+    assert int(done.stdout) < 350

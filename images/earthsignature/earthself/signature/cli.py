@@ -48,6 +48,7 @@ def serve(
     from earthself.signature.server import ServerSettings
     from earthself.signature.server import serve as run
 
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB; by default GDAL keeps 5 % of the machine's memory
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("earthself").setLevel(logging.INFO)
 

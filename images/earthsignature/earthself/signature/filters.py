@@ -14,6 +14,7 @@ import shapely
 from earthself.data.errors import BadInput
 from earthself.data.legends import legend, matches
 from earthself.signature.errors import BadSignature
+from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
@@ -77,7 +78,8 @@ def query(
 def parse_area(wkt: str) -> BaseGeometry | None:
     """Read well-known text in longitude and latitude; None for an empty string. Longitudes from 180 to 360 are brought back.
 
-    Edges are straight lines in longitude and latitude, as drawn. Raises `BadSignature`.
+    Edges are straight lines in longitude and latitude, as drawn. One longer than 180 degrees, but no whole circle, is refused: half of
+    the world's programs mean the short way over the antimeridian by it. Raises `BadSignature`.
     """
     if not wkt.strip():
         return None
@@ -92,11 +94,27 @@ def parse_area(wkt: str) -> BaseGeometry | None:
         raise BadSignature(f"wkt has latitudes from {south:g} to {north:g}, outside -90 to 90; longitude comes first, were they swapped?")
     if not (west >= -360 and east <= 360 and east - west <= 360):
         raise BadSignature(f"wkt has longitudes from {west:g} to {east:g}, outside -180 to 180; {_ACCEPTED}")
+    _check_edges(shape)
     for part in getattr(shape, "geoms", (shape,)):
         if not part.is_valid:
             raise BadSignature(f"wkt crosses itself ({shapely.is_valid_reason(part)}); draw rings without crossing lines, holes inside")
     whole = unary_union(list(shape.geoms)) if hasattr(shape, "geoms") else shape
     return whole if west >= -180 and east <= 180 else _wrapped(whole)
+
+
+def _check_edges(shape: BaseGeometry) -> None:
+    if hasattr(shape, "geoms"):
+        for part in shape.geoms:
+            _check_edges(part)
+        return
+    for line in (shape.exterior, *shape.interiors) if isinstance(shape, Polygon) else (shape,):
+        lons = shapely.get_coordinates(line)[:, 0]
+        steps = np.abs(np.diff(lons))
+        for at in np.flatnonzero((steps > 180) & (steps < 360))[:1]:
+            raise BadSignature(
+                f"wkt has an edge from longitude {lons[at]:g} to {lons[at + 1]:g}, which has two meanings; split the area at 180 "
+                "(MULTIPOLYGON) or count on beyond it (170 to 190) if it crosses the antimeridian, else set a corner between the two"
+            )
 
 
 def _wrapped(shape: BaseGeometry) -> BaseGeometry:
