@@ -196,6 +196,32 @@ def test_storing_again_is_silent_and_another_content_is_a_warning(context, works
     assert any(entry["log_level"] == "warning" and "which stay" in entry["event"] for entry in logs)
 
 
+@pytest.mark.parametrize(
+    "earlier",
+    [{"earthself:preprocessing": "pre1:none"}, {"earthself:model": "baseline:0.0.1"}, {"earthself:baseline": "N0209"}],
+    ids=["without a mask", "an older model", "an older baseline"],
+)
+def test_a_signature_that_was_made_in_another_way_lies_beside_and_both_are_reused(context, workspace, identity, prefix, earlier):
+    from earthself.data.workspace import Workspace
+
+    product = signed.product(prefix)
+    run = Workspace(workspace).run("a_dag", "manual__1")
+    ingest(context, workspace, [in_batch(workspace, product, code=1, **{**now(identity), **earlier})])
+    for _ in range(2):  # the second time it is known, and silent
+        ingest(context, workspace, [in_batch(workspace, product, code=2, **now(identity))])
+        assert collect(run) == []
+    known, reference = look_up(context, workspace, [product])
+    item = known[product["id"]]
+    assert item["id"].startswith(product["id"] + "_M")
+    assert item["properties"]["earthself:product"] == product["id"]
+    planned = PlanBatchesOperator(task_id="plan", products=found(workspace, [product]), known=reference).execute(context())
+    assert planned[0]["count"] == 0
+    if earlier == {"earthself:preprocessing": "pre1:none"}:
+        assert look_up(context, workspace, [product], mask="none")[0][product["id"]]["id"] == product["id"]
+    ingest(context, workspace, [in_batch(workspace, product, code=3, **now(identity))])
+    assert any("EarthSignature holds other ones of " + prefix in warning for warning in collect(run)), "made alike, and yet other pixels"
+
+
 def test_without_a_server_the_run_goes_on_and_says_so(context, workspace, identity, prefix, monkeypatch):
     import socket
 

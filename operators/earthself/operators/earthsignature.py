@@ -250,10 +250,18 @@ def _bring(client: SignatureClient, feature: Mapping[str, Any], found_as: str, f
 
 
 def _create(client: SignatureClient, path: Path) -> str:
+    """Store a signature, beside the one that has its id where that was made in another way; raises `AlreadyExists` where it was not."""
+    from earthself.operators import signatures
+    from earthself.signature.errors import AlreadyExists
     from earthself.signature.items import read_signature
 
     signature = read_signature(path)
-    return client.create(signature.feature, signature.layers())
+    try:
+        return client.create(signature.feature, signature.layers())
+    except AlreadyExists:
+        if signatures.made_alike(client.get(str(signature.feature["id"]), layers=()).feature, signature.feature):
+            raise
+    return client.create({**signature.feature, "id": signatures.id_beside(signature.feature)}, signature.layers())
 
 
 def _some(names: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,6 +47,21 @@ def to_item(feature: Mapping[str, Any], layers: Mapping[str, Path], found_as: st
         "links": [],
         "assets": assets,
     }
+
+
+def made_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two signatures (GeoJSON Features) come from the same model, legend, preprocessing and baseline."""
+    return _making(one) == _making(other)
+
+
+def id_beside(feature: Mapping[str, Any]) -> str:
+    """Give the id that a signature is stored under where its own is taken by one that was made in another way; always the same one."""
+    return f"{feature['id']}_M{hashlib.sha256('|'.join(_making(feature)).encode()).hexdigest()[:8]}"
+
+
+def _making(feature: Mapping[str, Any]) -> list[str]:
+    have = feature["properties"]
+    return [str(have.get(f"earthself:{name}") or "") for name in ("model", "legend", "preprocessing", "baseline")]
 
 
 def reusable(
