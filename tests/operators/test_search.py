@@ -81,6 +81,19 @@ def test_values_that_templating_made_text_are_read(context, workspace, catalogue
     assert catalogue.asked[0].limit == 6
 
 
+@pytest.mark.parametrize("text", ["5", "5.0", 5.0])
+def test_a_whole_number_may_be_written_with_a_point(context, workspace, catalogue, text):
+    EODAGSearchOperator(task_id="search", max_products=text, **WHERE).execute(context())
+    assert catalogue.asked[0].limit == 6
+    assert repr(validated({**WHERE, "max_products": 5.0})["max_products"]) == "5"
+
+
+@pytest.mark.parametrize("text", ["five", "5.5", "0", "-1", "nan"])
+def test_what_is_no_number_of_products_is_refused(context, workspace, catalogue, text):
+    with pytest.raises(AirflowFailException, match=f"max_products '{text}' is not a"):
+        EODAGSearchOperator(task_id="search", max_products=text, **WHERE).execute(context())
+
+
 @pytest.mark.parametrize("area", ["12.7,48.1,12.8,48.2", '{"type": "Point"}', "somewhere", "/no/such/file"])
 def test_an_area_may_be_text(context, workspace, catalogue, area):
     operator = EODAGSearchOperator(task_id="search", **{**WHERE, "area": area})
@@ -156,6 +169,11 @@ def test_an_unknown_model_is_refused_at_once(context, workspace, catalogue):
         ({"mask": "perhaps"}, "mask"),
         ({"max_products": 10_001}, "max_products"),
         ({"max_cloud_cover": "60"}, "max_cloud_cover"),
+        ({"title": "two\x00words"}, "title.*One line"),
+        ({"title": "two\nlines"}, "title.*One line"),
+        ({"model": "base\x00line"}, "model"),
+        ({"provider": "p\x00"}, "provider"),
+        ({"collection": "S2\x00"}, "collection"),
         ({"surprise": 1}, "surprise is not part of a request"),
     ],
 )

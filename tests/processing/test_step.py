@@ -347,6 +347,20 @@ def test_the_command_lists_steps_and_their_parameters(folders):
     ].items()
 
 
+@pytest.mark.parametrize("title", ["--help", "-h"])
+def test_a_value_that_looks_like_a_question_for_help_is_a_value(folders, capsys, title):
+    from earthself.processing.cli import main
+
+    source, output, result = folders
+    for words in (["--title", title], [f"--title={title}"]):
+        assert main(["quicklook", "--input", str(source), "--output", str(output), "--result", str(result), *words]) == 65
+        assert "neither an asset 'land_cover'" in json.loads(result.read_text())["message"], "the step ran and looked at its input"
+    for words in (["--help"], ["-h"], ["--title", "x", "--help"], ["--title=x", "--json", "-h"]):
+        capsys.readouterr()
+        assert main(["quicklook", *words]) == 0
+        assert "--title str" in capsys.readouterr().out
+
+
 def test_the_command_refuses_what_it_does_not_know(folders, capsys):
     from earthself.processing.cli import main
 

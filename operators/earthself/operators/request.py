@@ -8,6 +8,8 @@ from typing import Any
 from earthself.operators.errors import BadRequest
 
 MAX_PRODUCTS = 10_000
+_LINE = r"^[^\x00-\x1f\x7f]*$"
+"""Text that can stand in a command line, a document and a picture: one line, no control characters."""
 
 SCHEMA: dict[str, dict[str, Any]] = {
     "area": {
@@ -31,12 +33,14 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "description": "EODAG collection id.",
         "type": "string",
         "minLength": 1,
+        "pattern": _LINE,
         "default": "S2_MSI_L2A",
     },
     "provider": {
         "title": "Provider",
         "description": "EODAG provider; empty takes the configured order, the next one when one fails.",
         "type": ["null", "string"],
+        "pattern": _LINE,
         "default": None,
         "examples": ["earth_search", "planetary_computer"],
     },
@@ -60,6 +64,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "description": "Name in the model registry.",
         "type": "string",
         "minLength": 1,
+        "pattern": _LINE,
         "default": "baseline",
     },
     "max_products": {
@@ -72,8 +77,9 @@ SCHEMA: dict[str, dict[str, Any]] = {
     },
     "title": {
         "title": "Title",
-        "description": "For people; shown in the report.",
+        "description": "For people; shown in the report. One line.",
         "type": ["null", "string"],
+        "pattern": _LINE,
         "maxLength": 200,
         "default": None,
     },
@@ -107,4 +113,5 @@ def validated(conf: Mapping[str, Any]) -> dict[str, Any]:
     from earthself.data.dates import parse_period
 
     parse_period(values["start"], values["end"])
-    return values | {"area": Area.from_conf(values["area"]).geojson}
+    # To JSON schema 5.0 is an integer; to the tasks it is not.
+    return values | {"area": Area.from_conf(values["area"]).geojson, "max_products": int(values["max_products"])}

@@ -59,7 +59,7 @@ class EODAGSearchOperator(EarthSelfOperator):
         from earthself.operators import catalogs
 
         self.forget_what_follows(context)
-        limit = None if self.max_products in (None, "") else int(self.max_products or 0)
+        limit = as_count(self.max_products, "max_products")
         request = search_request(
             {
                 "area": self.area,
@@ -165,3 +165,11 @@ def as_number(value: Any, what: str) -> float | None:  # noqa: ANN401
         return float(value)
     except (TypeError, ValueError):
         raise BadRequest(f"{what} {value!r} is not a number") from None
+
+
+def as_count(value: Any, what: str) -> int | None:  # noqa: ANN401
+    """Read a whole number from 1 that templating has made a text (`5.0` is 5); empty means None."""
+    number = as_number(value, what)
+    if number is not None and not (number >= 1 and number.is_integer()):
+        raise BadRequest(f"{what} {value!r} is not a whole number from 1")
+    return None if number is None else int(number)

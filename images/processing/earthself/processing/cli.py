@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         function = load_step(name)
-        if {"-h", "--help"} & set(rest):
+        if _asks_for_help(rest):
             _say(f"{_USAGE}\n\n{_Known(name, '', function, '').text()}")
             return 0
     except EarthSelfError as error:
@@ -84,6 +84,18 @@ def load_step(name: str) -> Step:
     except (ImportError, AttributeError) as error:
         raise BadInput(f"step {name!r} cannot be loaded: {error}") from error
     return function
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    """Whether an option is a question for help; the value of another option may look like one and is none."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in {"-h", "--help"}:
+            return True
+        if rest and word.startswith("--") and "=" not in word and word != "--json":
+            rest.pop(0)
+    return False
 
 
 def _all_steps() -> list[_Known]:
