@@ -176,11 +176,14 @@ def test_a_success_that_is_no_list_of_products_is_a_failure(provider: Provider, 
 
 
 @pytest.mark.parametrize("fault", [Drip(0.05), DripHeaders(0.05)])
-def test_a_search_that_drips_for_ever_ends(provider: Provider, sources: Make, fault: Drip | DripHeaders) -> None:
+def test_a_search_that_drips_for_ever_ends(
+    provider: Provider, sources: Make, monkeypatch: pytest.MonkeyPatch, fault: Drip | DripHeaders
+) -> None:
     add(provider, 13)
-    made = sources(deadline=1, attempts=2)
+    made = sources(attempts=2)
     assert made.count(request()).products == 1  # EODAG is loaded, which takes its time
     provider.search.always = fault
+    monkeypatch.setattr(made._catalogue, "deadline", 1)
     with pytest.raises(TryAgain, match="hostile did not answer within 1 s; try again later"):
         made.search(request())
 

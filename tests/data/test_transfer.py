@@ -27,7 +27,7 @@ Fetch = Callable[..., int]
 def fetch(provider: Provider, slept: list[float], tmp_path: Path) -> Fetch:
     """Download `/file` to `tmp_path/file.bin`."""
 
-    def work(expected: Expected | None = None, path: str = "/file", timeout: float = 10, deadline: float = 120) -> int:
+    def work(expected: Expected | None = None, path: str = "/file", timeout: float = 10, deadline: float | None = None) -> int:
         http = Http(timeout, RetryPolicy(3, sleep=slept.append, jitter=lambda: 0.0), deadline)
         try:
             return download(http, ACCESS, provider.url + path, tmp_path / "file.bin", expected)

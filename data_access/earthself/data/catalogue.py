@@ -54,6 +54,7 @@ class Catalogue:
         """Nothing happens yet."""
         self.config = config
         self.retries = retries or RetryPolicy(attempts=config.attempts)
+        self.deadline = max(10.0, 4 * config.timeout)
         self._dag: EODataAccessGateway | None = None
         self._known: dict[str, Any] = {}
         self._locked: set[str] = set()
@@ -149,11 +150,11 @@ class Catalogue:
     def once(self, provider: str, work: Callable[[], _T]) -> _T:
         """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours."""
         try:
-            return within(self.config.deadline, work)
+            return within(self.deadline, work)
         except DataError:
             raise
         except TooLong:
-            raise TryAgain(f"{provider} did not answer within {self.config.deadline:g} s; try again later") from None
+            raise TryAgain(f"{provider} did not answer within {self.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
             raise _translate(error, provider, self) from None
 

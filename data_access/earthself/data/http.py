@@ -74,13 +74,16 @@ class Http:
         self,
         timeout: float = 30.0,
         retries: RetryPolicy | None = None,
-        deadline: float = 120.0,
+        deadline: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wait at most `timeout` seconds for a connection and each byte, `deadline` for all headers of an answer or a small document."""
+        """Wait at most `timeout` seconds for a connection and for each byte.
+
+        All headers of an answer, or a small document, may take `deadline` seconds, by default two timeouts.
+        """
         self.timeout = timeout
         self.retries = retries or RetryPolicy()
-        self.deadline = deadline
+        self.deadline = 2 * timeout if deadline is None else deadline
         self._limits = Deadline(clock)
         self._clock = clock
         self._client: httpx.Client | None = None
@@ -151,14 +154,12 @@ class Http:
         """Open an answer; without `decode` one that is packed (Content-Encoding) is refused, since its ranges are of other bytes."""
         import httpx
 
-        left = self._limits.left()
         try:
-            with self._limits.limit(self.deadline if left is None else left):
-                generation = access.generation
+            generation = access.generation
+            answer = self._follow(access, url, headers)
+            if answer.status_code in (401, 403) and access.renew(generation):
+                answer.close()
                 answer = self._follow(access, url, headers)
-                if answer.status_code in (401, 403) and access.renew(generation):
-                    answer.close()
-                    answer = self._follow(access, url, headers)
             try:
                 if answer.status_code not in accept:
                     raise refusal(answer, access.provider, url)
@@ -192,7 +193,9 @@ class Http:
             if not _is_http(signed):
                 raise Damaged(f"{access.provider} gives {shown(url)}, which is not an http address")
             request = client.build_request("GET", signed, headers={"Accept-Encoding": "identity", **headers, **extra})
-            answer = client.send(request, stream=True)
+            left = self._limits.left()
+            with self._limits.limit(self.deadline if left is None else left):
+                answer = client.send(request, stream=True)
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                 return answer
             answer.close()

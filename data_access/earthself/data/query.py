@@ -36,8 +36,6 @@ class SourceConfig:
     """Seconds without a byte after which a request counts as stalled."""
     attempts: int = 4
     """How often a request is made at most before the provider counts as failing."""
-    deadline: float = 120.0
-    """Seconds in all that a search, a login, the headers of an answer or a small document may take, however they drip in."""
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SourceConfig:
@@ -50,7 +48,6 @@ class SourceConfig:
                 credentials={str(p): {str(k): str(v) for k, v in c.items()} for p, c in (value.get("credentials") or {}).items()},
                 timeout=float(value.get("timeout", cls.timeout)),
                 attempts=int(value.get("attempts", cls.attempts)),
-                deadline=float(value.get("deadline", cls.deadline)),
             )
         except (ValueError, TypeError, AttributeError) as error:
             # The text may hold a secret: it is not quoted.
@@ -81,7 +78,6 @@ class SourceConfig:
                 "credentials": {p: dict(c) for p, c in self.credentials.items()},
                 "timeout": self.timeout,
                 "attempts": self.attempts,
-                "deadline": self.deadline,
             }
         )
 

@@ -41,7 +41,7 @@ class Sources:
         policy = retries or RetryPolicy(attempts=self.config.attempts)
         self._catalogue = Catalogue(self.config, policy)
         self._logins = Logins(self._catalogue)
-        self._http = Http(self.config.timeout, policy, self.config.deadline)
+        self._http = Http(self.config.timeout, policy)
         self._downloads = downloads
 
     def __enter__(self) -> Self:
