@@ -101,6 +101,56 @@ def test_waiting_ends_at_its_limit_and_the_run_goes_on(rest, server) -> None:
         the_run(rest).wait(timeout=0)
 
 
+class Outage:
+    """A web server that is gone for so many seconds of a clock that only sleeping moves."""
+
+    def __init__(self, server, seconds: float) -> None:
+        self.now, self.seconds = 0.0, seconds
+        server.refuse = self.refuse
+        self.rest = Rest(
+            Login("http://server", user="creator", password="right"), httpx.MockTransport(server), sleep=self.sleep, clock=lambda: self.now
+        )
+
+    def refuse(self, request: httpx.Request) -> httpx.Response | None:
+        if self.now >= self.seconds or request.method == "POST":
+            return None
+        if int(self.now) % 3 == 0:
+            raise httpx.ConnectError("refused")
+        if int(self.now) % 3 == 1:
+            raise httpx.RemoteProtocolError("cut")
+        return httpx.Response(502, text="starting")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_run_that_is_waited_for_outlives_a_restart_of_the_web_server(server) -> None:
+    outage, said = Outage(server, 100), []
+    server.publish()
+    run = the_run(outage.rest)
+    assert run.wait(note=said.append) is run
+    assert said == ["http://server does not answer; asking again for up to 120 s"]
+
+
+def test_when_the_server_stays_away_the_run_is_named_and_not_ordered_again(server) -> None:
+    outage = Outage(server, 1e9)
+    with pytest.raises(TryAgain, match=r"run run\+1 is kept and goes on; do not start it again: `earthself status run\+1`"):
+        the_run(outage.rest).wait()
+    assert 120 <= outage.now < 130
+    with pytest.raises(ServerNotThere):
+        the_run(outage.rest).status  # noqa: B018 - who does not wait is told at once
+
+
+def test_an_order_is_never_sent_twice(server) -> None:
+    outage = Outage(server, 100)
+    outage.rest.token()
+    server.refuse = lambda _request: httpx.Response(503)
+    asked = len(server.asked)
+    with outage.rest.patient(60), pytest.raises(TryAgain):
+        Client(outage.rest).land_cover_map(**LINZ)
+    assert len(server.asked) == asked + 1
+
+
 def empty(server, *estimates: int) -> None:
     server.states, server.result, server.estimates = ["success"], {"status": "empty", "products": {"found": 0}}, list(estimates)
 

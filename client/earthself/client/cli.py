@@ -191,8 +191,9 @@ def _add(point: EntryPoint) -> None:
 
 def _finish(started: Run, *, as_json: bool) -> None:
     with Follower(started) as follower:
-        started.wait(progress=follower)
-    _show(started, as_json=as_json)
+        started.wait(progress=follower, note=follower.note)
+    with started.patient(note=_note):
+        _show(started, as_json=as_json)
 
 
 def _show(found: Run, *, as_json: bool) -> None:

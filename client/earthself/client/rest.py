@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from earthself.client.errors import BadInput, ClientError, LoginExpired, LoginRefused, NotAllowed, NotThere, ServerNotThere, TryAgain
 from earthself.client.logins import Login
 
+Note = Callable[[str], None]
+"""Takes one line for a person."""
+
 _TIMEOUT = httpx.Timeout(30, connect=5)
+_PAUSE = 1.0
+"""Seconds between two questions to a server that does not answer."""
 
 
 class Rest:
     """A conversation with one server as one user."""
 
-    def __init__(self, login: Login, transport: httpx.BaseTransport | None = None) -> None:
-        """Log in at the first request; `transport` replaces the network in tests."""
+    def __init__(
+        self,
+        login: Login,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Log in at the first request; `transport` replaces the network in tests, `sleep` and `clock` (seconds) the time."""
+        self._sleep = sleep
+        self._clock = clock
+        self._patience = 0.0
+        self._note: Note | None = None
         self.url = login.url
         self.user = login.user
         self._password = login.password
@@ -35,6 +53,16 @@ class Rest:
             self._token = str(self._decode(answer)["access_token"])
         return self._token
 
+    @contextmanager
+    def patient(self, seconds: float, note: Note | None = None) -> Iterator[None]:
+        """Ask again for so many seconds where a question (not an order) gets no answer, as while the server restarts."""
+        before = self._patience, self._note
+        self._patience, self._note = seconds, note
+        try:
+            yield
+        finally:
+            self._patience, self._note = before
+
     def get(self, path: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401 - query parameters
         """GET JSON."""
         return self._decode(self._authorised("GET", path, params=params))
@@ -48,6 +76,21 @@ class Rest:
         return self._authorised("GET", path).content
 
     def _authorised(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
+        """Send as the user; a GET that gets no answer is sent again while the patience lasts."""
+        limit = self._clock() + self._patience if method == "GET" else 0.0
+        told = False
+        while True:
+            try:
+                return self._once(method, path, **options)
+            except (ServerNotThere, TryAgain):
+                if self._clock() >= limit:
+                    raise
+            if self._note and not told:
+                self._note(f"{self.url} does not answer; asking again for up to {self._patience:.0f} s")
+                told = True
+            self._sleep(_PAUSE)
+
+    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         answer = self._send(method, path, headers={"Authorization": f"Bearer {self.token()}"}, **options)
         if answer.status_code == 401 and self._password:
             self._token = ""  # it expired; the password gives a new one

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -12,14 +13,16 @@ from typing import Any
 from urllib.parse import quote
 
 from earthself.client.advice import advice
-from earthself.client.errors import ClientError, NotThere, RunFailed, TryAgain
+from earthself.client.errors import ClientError, NotThere, RunFailed, ServerNotThere, TryAgain
 from earthself.client.estimate import Estimate
-from earthself.client.rest import Rest
+from earthself.client.rest import Note, Rest
 from earthself.client.results import ClassArea, ResultFolder
 
 FINISHED = frozenset({"success", "failed"})
 _DONE = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _PUBLISH = "publish"
+_PATIENCE = 120.0
+"""Seconds that a run which is waited for outlives its web server: as long as a restart may take."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +67,51 @@ class Run:
         """Where the run is shown in the web interface."""
         return f"{self._rest.url}/dags/{quote(self.dag_id)}/runs/{quote(self.run_id)}"
 
-    def wait(self, progress: Callable[[list[Progress]], None] | None = None, timeout: float | None = None, interval: float = 0.5) -> Run:
+    def wait(
+        self,
+        progress: Callable[[list[Progress]], None] | None = None,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        note: Note | None = None,
+    ) -> Run:
         """Wait until the run ends and return it; `timeout` and `interval` in seconds.
 
-        `progress` is called with all tasks whenever one of them changed or ran for another second. Raises `RunFailed` with the
-        reason that the failed task logged, and `TryAgain` after the timeout; the run goes on then.
+        `progress` is called with all tasks whenever one of them changed or ran for another second, `note` with a line when the
+        server does not answer: a restart of it is waited for (2 minutes). Raises `RunFailed` with the reason that the failed
+        task logged, and `TryAgain` after the timeout or the 2 minutes; the run goes on then.
         """
         deadline = time.monotonic() + timeout if timeout is not None else None
         shown: list[tuple[str, str, int, int, int]] = []
         while True:
-            status = self.status
-            if progress:
-                tasks = self.tasks()
-                if (now := [(task.task, task.state, task.done, task.total, int(task.seconds)) for task in tasks]) != shown:
-                    shown = now
-                    progress(tasks)
+            left = _PATIENCE if deadline is None else min(_PATIENCE, max(0.0, deadline - time.monotonic()))
+            with self.patient(left, note):
+                status = self.status
+                if progress:
+                    tasks = self.tasks()
+                    if (now := [(task.task, task.state, task.done, task.total, int(task.seconds)) for task in tasks]) != shown:
+                        shown = now
+                        progress(tasks)
+                if status == "failed":
+                    raise RunFailed(self.reason())
             if status == "success":
                 return self
-            if status == "failed":
-                raise RunFailed(self.reason())
             if deadline is not None and time.monotonic() > deadline:
                 raise TryAgain(
                     f"the run {self.run_id} is still {status} after {timeout:g} s; it goes on, look again with `earthself status`"
                 )
             self._sleep(interval)
+
+    @contextmanager
+    def patient(self, seconds: float = _PATIENCE, note: Note | None = None) -> Iterator[None]:
+        """Bear a server that does not answer for so many seconds; then raise `TryAgain`, which says that the run goes on."""
+        try:
+            with self._rest.patient(seconds, note):
+                yield
+        except (ServerNotThere, TryAgain) as error:
+            raise TryAgain(
+                f"{self._rest.url} has not answered for {seconds:.0f} s, but the run {self.run_id} is kept and goes on; do not start it "
+                f"again: `earthself status {self.run_id}` shows it when the server is back"
+            ) from error
 
     def tasks(self) -> list[Progress]:
         """Return how each task stands, in the order of the workflow."""

@@ -62,6 +62,10 @@ class Follower:
                 self._told.add(task.task)
                 self._console.print(_line(task))
 
+    def note(self, line: str) -> None:
+        """Show a line between those of the tasks."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
 
 def show_tasks(run: Run, state: str, tasks: list[Progress], reason: str) -> None:
     """Print how each task of a run stands."""
