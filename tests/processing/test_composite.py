@@ -57,9 +57,9 @@ class Products:
         return item
 
     @staticmethod
-    def write(path, where, values, dtype):
+    def write(path, where, values, dtype, nodata=0):
         shape = (where.height, where.width)
-        options = {"driver": "GTiff", "width": where.width, "height": where.height, "count": 1, "dtype": dtype, "nodata": 0}
+        options = {"driver": "GTiff", "width": where.width, "height": where.height, "count": 1, "dtype": dtype, "nodata": nodata}
         with rasterio.open(path, "w", crs=where.crs, transform=where.transform, **options) as dataset:
             dataset.write(np.broadcast_to(np.asarray(values, dtype), shape), 1)
 
@@ -237,6 +237,46 @@ def test_parameters_that_cannot_be_are_refused(products, tmp_path, parameters, s
     products.add(1000)
     with pytest.raises(BadInput, match=said):
         run(products, tmp_path, **parameters)
+
+
+@pytest.mark.parametrize("size", [10, 20])
+def test_no_data_is_what_the_file_says(products, tmp_path, size):
+    """No data is 65535 in these bands and 255 in the scene classes, on the composite's own pixels and under coarser ones."""
+    where = grid(resolution=size, width=120 // size, height=100 // size)
+    pixel, pairs = np.ones((size // 10, size // 10), int), (where.height, where.width // 2)
+    for first, second in ((65535, 5), (11, 9), (65535, 65535), (3000, 3000)):
+        item = products.add(0)
+        values = np.tile([first, second], pairs)
+        products.write(Path(item.assets["B02"].href), where, values, "uint16", nodata=65535)
+        products.write(Path(item.assets["SCL"].href), where, np.where(values == 3000, 255, 4), "uint8", nodata=255)
+    _, image = run(products, tmp_path, bands=("B02", "B11"))
+    np.testing.assert_array_equal(image[0], np.kron(np.tile([11, 7], pairs), pixel))
+
+
+@pytest.mark.parametrize(("band", "dtype"), [("B02", "uint8"), ("B02", "int16"), ("B02", "uint32"), ("B02", "float32"), ("SCL", "float32")])
+def test_other_kinds_of_numbers_are_refused(products, tmp_path, band, dtype):
+    products.add(1000)
+    item = products.add(1000)
+    products.write(Path(item.assets[band].href), grid(), 4, dtype)
+    with pytest.raises(BadInput, match=rf"p1/{band}\.tif holds {dtype}") as caught:
+        run(products, tmp_path)
+    assert caught.value.exit_code == 65
+
+
+def test_a_file_that_breaks_off_is_named(products, tmp_path):
+    item = products.add(np.random.default_rng(0).integers(1, 9000, (10, 12)))
+    path = Path(item.assets["B11"].href)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match=r"B11\.tif cannot be read: .*fetch it again"):
+        run(products, tmp_path)
+
+
+def test_lifted_numbers_stop_at_the_largest(products, tmp_path):
+    """DN 65000 without an offset would be 66000 on the other's scale."""
+    products.add(65_000, baseline="N0209", offset=0)
+    products.add(65_535, baseline="N0510", offset=-1000)
+    _, image = run(products, tmp_path)
+    assert (image == 65_535).all()
 
 
 def test_coarse_bands_are_repeated(products, tmp_path):

@@ -30,13 +30,15 @@ def item_offset(item: pystac.Item, stated: int | None = None) -> int:
 def _sample(item: pystac.Item) -> tuple[dict[str, Any], Any]:
     """Bands and scene classes, thinned to the same number of pixels."""
     import rasterio
+    from earthself.processing.raster import nodata_to_zero, readable
 
     present = [name for name in (*_DARK_TARGETS, "SCL") if name in item.assets]
     read: dict[str, Any] = {}
     shape = None
     for name in present:
-        with rasterio.open(item.assets[name].href) as dataset:
+        with readable(f"item {item.id}: {name}"), rasterio.open(item.assets[name].href) as dataset:
             shape = shape or (min(_SIDE, dataset.height), min(_SIDE, dataset.width))
             read[name] = dataset.read(1, out_shape=shape)
+            nodata_to_zero(read[name], dataset.nodata)
     classes = read.pop("SCL", None)
     return read, classes

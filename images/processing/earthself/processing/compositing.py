@@ -18,7 +18,7 @@ import numpy as np
 from earthself.processing import kernels
 from earthself.processing.errors import BadInput
 from earthself.processing.placing import Placement, take
-from earthself.processing.raster import BLOCK, CogWriter, Grid, windows
+from earthself.processing.raster import BLOCK, CogWriter, Grid, nodata_to_zero, readable, windows
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class _Workers:
             if scene.classes is None:
                 found.append((scene, None))
                 continue
-            hidden = self._hide[files.read(scene.classes, tile)]
+            hidden = self._hide[files.classes(scene.classes, tile)]
             if not hidden.all():
                 found.append((scene, hidden if hidden.any() else None))
         return found
@@ -165,14 +165,14 @@ class _Workers:
     ) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
         """One plane for a date: its only scene, or the first scene with a value where several overlap."""
         scene, hidden = date[0]
-        plane = files.read(scene.bands[band], tile, buffer=number)
+        plane = files.numbers(scene.bands[band], tile, buffer=number)
         _rescale(plane, scene.shift)
         if len(date) == 1:
             return plane, hidden
         if hidden is not None:
             plane[hidden != 0] = 0
         for other, mask in date[1:]:
-            further = files.read(other.bands[band], tile)
+            further = files.numbers(other.bands[band], tile)
             _rescale(further, other.shift)
             missing = plane == 0
             if mask is not None:
@@ -188,53 +188,76 @@ class _Workers:
         return files
 
 
+@dataclass(frozen=True)
+class _Source:
+    """One open file."""
+
+    dataset: Any
+    placement: Placement
+    aligned: tuple[int, int] | None
+    """Rows and columns from the file's corner to that of the composite's grid, where both have the same pixels."""
+    nodata: float | None
+
+
 class _Files:
     """Open files of one thread, and the memory that it reads into."""
 
     def __init__(self, grid: Grid, most: int) -> None:
         self._grid, self._most = grid, max(1, most)
-        self._open: OrderedDict[Path, tuple[Any, Placement, tuple[int, int] | None]] = OrderedDict()
+        self._open: OrderedDict[Path, _Source] = OrderedDict()
         self._buffers: dict[int, NDArray[np.uint16]] = {}
 
     def close(self) -> None:
         while self._open:
-            self._open.popitem()[1][0].close()
+            self._open.popitem()[1].dataset.close()
 
-    def read(self, path: Path, tile: Window, buffer: int | None = None) -> NDArray[Any]:
-        """Read band 1 at a tile of the grid, 0 outside the source; into the thread's buffer of that number where that is possible."""
+    def numbers(self, path: Path, tile: Window, buffer: int | None = None) -> NDArray[np.uint16]:
+        """Read digital numbers at a tile of the grid, 0 is no data; into the thread's buffer of that number where that is possible."""
+        return self._read(self._source(path, "uint16", "digital numbers"), tile, buffer)
+
+    def classes(self, path: Path, tile: Window) -> NDArray[np.uint8]:
+        """Read scene classes at a tile of the grid, 0 is no data."""
+        return self._read(self._source(path, "uint8", "scene classes"), tile, None)
+
+    def _read(self, source: _Source, tile: Window, buffer: int | None) -> NDArray[Any]:
+        with readable(source.dataset.name):
+            pixels = self._pixels(source, tile, buffer)
+        nodata_to_zero(pixels, source.nodata)
+        return pixels
+
+    def _pixels(self, source: _Source, tile: Window, buffer: int | None) -> NDArray[Any]:
         from rasterio.windows import Window as Rectangle
 
-        dataset, placement, aligned = self._dataset(path)
+        dataset, aligned = source.dataset, source.aligned
         if aligned is not None:
             row, column = int(tile.row_off) + aligned[0], int(tile.col_off) + aligned[1]
             height, width = int(tile.height), int(tile.width)
             if row >= 0 and column >= 0 and row + height <= dataset.height and column + width <= dataset.width:
-                window = Rectangle(column, row, width, height)
-                if buffer is None or dataset.dtypes[0] != "uint16":
-                    return np.asarray(dataset.read(1, window=window))
-                return np.asarray(dataset.read(1, window=window, out=self._buffer(buffer, height, width)))
-        return take(dataset, placement, tile, outside=0)
+                out = None if buffer is None else self._buffer(buffer, height, width)
+                return np.asarray(dataset.read(1, window=Rectangle(column, row, width, height), out=out))
+        return take(dataset, source.placement, tile, outside=0)
 
     def _buffer(self, number: int, height: int, width: int) -> NDArray[np.uint16]:
         if number not in self._buffers:
             self._buffers[number] = np.empty(BLOCK * BLOCK, np.uint16)
         return self._buffers[number][: height * width].reshape(height, width)
 
-    def _dataset(self, path: Path) -> tuple[Any, Placement, tuple[int, int] | None]:
+    def _source(self, path: Path, dtype: str, kind: str) -> _Source:
         if path in self._open:
             self._open.move_to_end(path)
             return self._open[path]
         import rasterio
 
-        try:
+        with readable(path):
             dataset = rasterio.open(path)
-        except rasterio.errors.RasterioIOError as error:
-            raise BadInput(f"{path} cannot be read: {error}") from error
-        source = Grid.of(dataset)
-        self._open[path] = (dataset, Placement(source, self._grid), _alignment(source, self._grid))
+        if dataset.dtypes[0] != dtype:
+            dataset.close()
+            raise BadInput(f"{path} holds {dataset.dtypes[0]}; {kind} are {dtype}: leave the product out, or fetch it where they are")
+        grid = Grid.of(dataset)
+        source = self._open[path] = _Source(dataset, Placement(grid, self._grid), _alignment(grid, self._grid), dataset.nodata)
         if len(self._open) > self._most:
-            self._open.popitem(last=False)[1][0].close()
-        return self._open[path]
+            self._open.popitem(last=False)[1].dataset.close()
+        return source
 
 
 def _alignment(source: Grid, target: Grid) -> tuple[int, int] | None:

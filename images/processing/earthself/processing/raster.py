@@ -7,6 +7,7 @@ docs/decisions/cog-assembly.md.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -107,6 +108,23 @@ def gdal(cache: int = 64 * 2**20) -> Any:  # noqa: ANN401 (a rasterio environmen
     import rasterio
 
     return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
+
+
+@contextlib.contextmanager
+def readable(what: object) -> Iterator[None]:
+    """Say which file it was when GDAL cannot open or read one: raises `RasterError` (exit 65) naming `what`."""
+    import rasterio
+
+    try:
+        yield
+    except rasterio.errors.RasterioIOError as error:
+        raise RasterError(f"{what} cannot be read: {error.__cause__ or error}; make or fetch it again") from error
+
+
+def nodata_to_zero(pixels: NDArray[Any], nodata: float | None) -> None:
+    """Write 0, which is no data in all our digital numbers, wherever a file says "no data" by another value; in place."""
+    if nodata:
+        pixels[pixels == nodata] = 0
 
 
 def windows(grid: Grid, size: int = 1024) -> Iterator[Window]:

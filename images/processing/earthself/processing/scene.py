@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from earthself.processing.errors import BadInput
-from earthself.processing.raster import BLOCK, Grid
+from earthself.processing.raster import BLOCK, Grid, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -253,8 +253,6 @@ class Scene:
             asset = self.item.assets.get(band)
             if asset is None:
                 raise BadInput(f"{band} of {self.product_id} was not fetched; run fetch with the same --model and --mask")
-            try:
+            with readable(f"{band} of {self.product_id}"):
                 self._open[band] = rasterio.open(asset.href)
-            except rasterio.errors.RasterioIOError as error:
-                raise BadInput(f"{band} of {self.product_id} cannot be read: {error}") from error
         return self._open[band]

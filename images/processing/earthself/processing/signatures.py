@@ -13,7 +13,7 @@ import numpy as np
 from earthself.data import legends
 from earthself.processing.errors import BadInput
 from earthself.processing.placing import Placement, take
-from earthself.processing.raster import Grid
+from earthself.processing.raster import Grid, readable
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -73,15 +73,16 @@ class Files:
     def read(self, signature: Signature, layer: str, window: Window, *, outside: int) -> NDArray[Any]:
         """Read a layer of a signature at the map pixels of `window`."""
         path = signature.paths[layer]
-        if path in self._open:
-            self._open.move_to_end(path)
-        else:
-            import rasterio
+        with readable(f"item {signature.id}: {layer} ({path})"):
+            if path in self._open:
+                self._open.move_to_end(path)
+            else:
+                import rasterio
 
-            self._open[path] = rasterio.open(path)
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
-        return take(self._open[path], signature.placement, window, outside=outside)
+                self._open[path] = rasterio.open(path)
+                if len(self._open) > _OPEN_FILES:
+                    self._open.popitem(last=False)[1].close()
+            return take(self._open[path], signature.placement, window, outside=outside)
 
     def codes(self, signature: Signature, window: Window) -> NDArray[np.uint16]:
         """Read the segmentation in codes of the map's legend; raises `BadInput` where a value is not in the signature's legend."""
@@ -156,11 +157,8 @@ def _shared_grid(item_id: str, paths: dict[str, Path]) -> Grid:
 
     grids = {}
     for layer, path in paths.items():
-        try:
-            with rasterio.open(path) as dataset:
-                grids[layer] = Grid.of(dataset)
-        except rasterio.errors.RasterioIOError as error:
-            raise BadInput(f"item {item_id}: {layer} cannot be read: {error}") from error
+        with readable(f"item {item_id}: {layer} ({path})"), rasterio.open(path) as dataset:
+            grids[layer] = Grid.of(dataset)
     first = grids[LAYERS[0]]
     for layer, grid in grids.items():
         if grid != first:

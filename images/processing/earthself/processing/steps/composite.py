@@ -16,7 +16,7 @@ from earthself.processing.calibration import item_offset
 from earthself.processing.compositing import CACHE, MASKED, Recipe, Scene, median_composite
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
-from earthself.processing.raster import CogWriter, Grid, gdal
+from earthself.processing.raster import CogWriter, Grid, gdal, readable
 from earthself.processing.signatures import baseline_number, datatake
 from earthself.processing.step import StepContext, StepResult
 
@@ -106,7 +106,7 @@ def _grid(ctx: StepContext, items: Sequence[pystac.Item], bands: Sequence[str], 
     finest = min(bands, key=lambda band: BANDS[band].resolution)
     grids = []
     for item in items:
-        with rasterio.open(item.assets[finest].href) as dataset:
+        with readable(f"item {item.id}: {finest}"), rasterio.open(item.assets[finest].href) as dataset:
             grids.append(Grid.of(dataset))
     shared = {grid.crs for grid in grids}
     crs = crs or (shared.pop() if len(shared) == 1 else None)

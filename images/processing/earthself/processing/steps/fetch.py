@@ -23,7 +23,7 @@ from earthself.processing.hashing import PixelHash, strips
 from earthself.processing.masks import MaskOptions, Method, needed
 from earthself.processing.meter import Meter
 from earthself.processing.offsets import offset_of
-from earthself.processing.raster import BLOCK, Grid, gdal
+from earthself.processing.raster import BLOCK, Grid, gdal, nodata_to_zero
 from earthself.processing.scene import Place, Scene, place_for
 from earthself.processing.step import StepContext, StepResult
 
@@ -259,8 +259,7 @@ def _copy(reader: BandReader, product: Grid, wanted: tuple[int, int, int, int], 
     with rasterio.open(path, "w", driver="GTiff", **size, **place, **layout) as dataset:
         for row, pixels in strips(reader, left, top, width, height):
             digest.update(pixels)
-            if reader.nodata:  # whatever a provider calls no data, it is 0 from here on
-                pixels[pixels == reader.nodata] = 0
+            nodata_to_zero(pixels, reader.nodata)
             dataset.write(pixels, 1, window=Window(0, row - top, width, len(pixels)))
     item_size = np.dtype(reader.dtype).itemsize
     return {"sha256": digest.hexdigest(), "bytes": width * height * item_size, "window": [left, top, width, height]}

@@ -22,12 +22,13 @@ from earthself.processing.errors import BadInput
 from earthself.processing.formulas import Formula
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
 from earthself.processing.placing import Placement, take
-from earthself.processing.raster import CogWriter, Grid, gdal, windows
+from earthself.processing.raster import CogWriter, Grid, gdal, nodata_to_zero, readable, windows
 from earthself.processing.step import StepContext, StepResult
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pystac
+    from rasterio.windows import Window
 
 WINDOW = 1024
 _QUANTIFICATION = 10000
@@ -131,7 +132,7 @@ def _item(ctx: StepContext, item: pystac.Item, wanted: Mapping[str, Formula], of
         value = item_offset(item, offset) / _QUANTIFICATION
         present = {b: s if s.scale else _Band(s.path, s.index, 1 / _QUANTIFICATION, value) for b, s in present.items()}
     finest = min(needed, key=lambda band: BANDS[band].resolution)
-    with rasterio.open(present[finest].path) as dataset:
+    with readable(f"item {item.id}: {finest}"), rasterio.open(present[finest].path) as dataset:
         grid = Grid.of(dataset)
     folder = ctx.output / safe_name(item.id)
     folder.mkdir()
@@ -160,21 +161,30 @@ def _compute(
     import rasterio
 
     with contextlib.ExitStack() as stack:
-        files = {path: stack.enter_context(rasterio.open(path)) for path in {source.path for source in sources.values()}}
-        scl = stack.enter_context(rasterio.open(classes)) if classes else None
+        with readable("a band or the scene classification"):
+            files = {path: stack.enter_context(rasterio.open(path)) for path in {source.path for source in sources.values()}}
+            scl = stack.enter_context(rasterio.open(classes)) if classes else None
         cogs = {
             name: stack.enter_context(CogWriter(path, grid, 1, "float32", float("nan"), categorical=False, descriptions=[name]))
             for name, path in paths.items()
         }
         places = {path: Placement(Grid.of(dataset), grid) for path, dataset in files.items()}
         for window in windows(grid, WINDOW):
-            hidden = np.isin(take(scl, Placement(Grid.of(scl), grid), window, outside=0), MASKED) if scl else None
-            values = {}
-            for band, source in sources.items():
-                numbers = take(files[source.path], places[source.path], window, outside=0, band=source.index)
-                values[band] = _reflectance(numbers, source, hidden)
+            hidden = np.isin(_numbers(scl, Placement(Grid.of(scl), grid), window, 1), MASKED) if scl else None
+            values = {
+                band: _reflectance(_numbers(files[source.path], places[source.path], window, source.index), source, hidden)
+                for band, source in sources.items()
+            }
             for name, formula in wanted.items():
                 cogs[name].write(formula.evaluate(values), window)
+
+
+def _numbers(dataset: Any, place: Placement, window: Window, band: int) -> NDArray[Any]:  # noqa: ANN401 (a rasterio dataset)
+    """Digital numbers at a window of the grid; 0 where the source has no data."""
+    with readable(dataset.name):
+        numbers = take(dataset, place, window, outside=0, band=band)
+    nodata_to_zero(numbers, dataset.nodatavals[band - 1])
+    return numbers
 
 
 def _reflectance(numbers: NDArray[Any], source: _Band, hidden: NDArray[np.bool_] | None) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from earthself.processing import layout, picture
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, file_fields
-from earthself.processing.raster import Grid, gdal
+from earthself.processing.raster import Grid, gdal, readable
 from earthself.processing.signatures import NOT_CLEAR
 from earthself.processing.step import StepContext, StepResult
 from earthself.processing.zones import in_crs
@@ -64,7 +64,7 @@ def quicklook(
 def _map(item: pystac.Item, area: Area, path: Path, title: str, warnings: Sequence[str]) -> None:
     import rasterio
 
-    with rasterio.open(item.assets["land_cover"].href) as dataset:
+    with readable(f"item {item.id}: land_cover"), rasterio.open(item.assets["land_cover"].href) as dataset:
         grid = Grid.of(dataset)
         if list(dataset.descriptions)[:3] != ["code", "confidence", "observations"]:
             raise BadInput(f"item {item.id}: bands {dataset.descriptions} are not those that the step mosaic writes")
@@ -103,13 +103,13 @@ def _thumbnail(ctx: StepContext, item: pystac.Item) -> Path:
     import rasterio
 
     legend = legends.legend(str(item.properties.get("earthself:legend")))
-    with rasterio.open(item.assets["segmentation"].href) as dataset:
+    with readable(f"item {item.id}: segmentation"), rasterio.open(item.assets["segmentation"].href) as dataset:
         grid = Grid.of(dataset)
         shape = picture.thinned_shape((grid.height, grid.width), THUMBNAIL)
         code = dataset.read(1, out_shape=shape)
     seen: NDArray[np.bool_] = np.ones(shape, np.bool_)
     if "flags" in item.assets:
-        with rasterio.open(item.assets["flags"].href) as dataset:
+        with readable(f"item {item.id}: flags"), rasterio.open(item.assets["flags"].href) as dataset:
             seen = (dataset.read(1, out_shape=shape) & NOT_CLEAR) == 0
     path = ctx.output / f"{safe_name(item.id)}.png"
     picture.thumbnail(path, picture.Thinned(grid, code, seen, np.ones(shape, np.bool_)), legend)

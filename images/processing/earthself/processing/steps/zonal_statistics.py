@@ -21,7 +21,7 @@ from earthself.processing.areas import NO_CLASS, NOTE, UNOBSERVED, Row, Sample
 from earthself.processing.errors import BadInput, ProcessingError
 from earthself.processing.items import declare_extensions, file_fields, raster_item
 from earthself.processing.placing import pixel_m2
-from earthself.processing.raster import Grid, gdal, windows
+from earthself.processing.raster import Grid, gdal, readable, windows
 from earthself.processing.samples import Place, read_places
 from earthself.processing.step import StepContext, StepResult
 from earthself.processing.zones import Zone
@@ -83,7 +83,8 @@ class _Map:
     def open(cls, path: Path) -> _Map:
         import rasterio
 
-        dataset = rasterio.open(path)
+        with readable(path):
+            dataset = rasterio.open(path)
         names = list(dataset.descriptions)
         if "code" not in names or "observations" not in names:
             raise BadInput(f"{path.name} has the bands {names}; statistics need 'code' and 'observations', as the step mosaic writes them")
@@ -107,7 +108,8 @@ class _Map:
         end = min(out.shape[1], self.grid.width - right)
         if bottom > top and end > left:
             part = Rectangle(right + left, down + top, end - left, bottom - top)
-            code, seen = self.dataset.read([self.code, self.observations], window=part)
+            with readable(self.dataset.name):
+                code, seen = self.dataset.read([self.code, self.observations], window=part)
             out[top:bottom, left:end] = np.where(seen > 0, code.astype(np.int32), UNOBSERVED)
         return out
 
