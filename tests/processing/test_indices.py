@@ -56,6 +56,20 @@ def test_what_has_no_value_is_nan():
     assert np.isnan(evaluate("B04 ** 16", B04=[1e9])[0])
 
 
+@pytest.mark.parametrize("text", ["B02 ** 0", "B02 ** 0 + B04", "max(B02 ** 0, B04)", "B04 ** (0 * 2)"])
+def test_no_formula_makes_a_value_of_no_data(text):
+    found = evaluate(text, B02=[np.nan, 0.1, 0.2], B04=[np.nan, 0.1, np.nan])
+    assert np.isnan(found[0])
+    assert found[1] > 0
+    assert np.isnan(found[2]) == ("B04" in text)
+
+
+@pytest.mark.parametrize(("given", "said"), [(1, "is int, not text"), (None, "not text"), ("B02 + " * 90 + "B02", "543 characters")])
+def test_what_is_no_formula_is_named(given, said):
+    with pytest.raises(BadInput, match=said):
+        Formula.parse(given, BANDS)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -282,3 +296,16 @@ def test_windows_have_no_seams(products, tmp_path, monkeypatch):
     indices(products.context(tmp_path / "parts"), formulas={"x": "B04 * 2"})
     np.testing.assert_array_equal(image(tmp_path / "whole" / "p0" / "x.tif"), image(tmp_path / "parts" / "p0" / "x.tif"))
     assert image(tmp_path / "whole" / "p0" / "x.tif")[129, 149] == pytest.approx((numbers[129, 149] - 1000) / 5000, abs=1e-6)
+
+
+def test_no_data_is_what_the_file_says(tmp_path):
+    products = Products(tmp_path / "in")
+    item = products.add(1000, offset=0)
+    values = np.full((10, 12), 1000)
+    values[:3], values[3] = 65535, 0
+    products.write(Path(item.assets["B02"].href), grid(), values, "uint16", nodata=65535)
+    indices(products.context(tmp_path / "out"), formulas={"x": "B02 * 2"})
+    with rasterio.open(tmp_path / "out" / "p0" / "x.tif") as dataset:
+        found = dataset.read(1)
+    assert np.isnan(found[:4]).all()
+    np.testing.assert_allclose(found[4:], 0.2)

@@ -59,8 +59,10 @@ class Formula:
 
         Raises `BadInput` naming the first thing that is not allowed.
         """
-        if not isinstance(text, str) or len(text) > LONGEST:
-            raise BadInput(f"a formula of {len(str(text))} characters is longer than {LONGEST}; {_WHAT_IS_ALLOWED}")
+        if not isinstance(text, str):
+            raise BadInput(f"the formula {_short(str(text))} is {type(text).__name__}, not text; {_WHAT_IS_ALLOWED}")
+        if len(text) > LONGEST:
+            raise BadInput(f"a formula of {len(text)} characters is longer than {LONGEST}; {_WHAT_IS_ALLOWED}")
         strange = _STRANGE.search(text)
         if strange:
             raise BadInput(f"{_short(text)}: the character {strange[0]!r} is not allowed; {_WHAT_IS_ALLOWED}")
@@ -78,10 +80,12 @@ class Formula:
         return cls(text, tuple(sorted(set(names.values()))), _Rename(names).visit(tree), dict(constants or {}))
 
     def evaluate(self, values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Compute the formula on arrays of one shape, by band; NaN where the result is no finite number."""
+        """Compute the formula on arrays of one shape, by band; NaN where a band is, or the result is no finite number."""
         with np.errstate(all="ignore"):
             found = np.array(self._value(self._tree, values), dtype=np.float32)
         found[~np.isfinite(found)] = np.nan
+        for band in self.bands:  # NaN ** 0 is 1
+            found[np.isnan(values[band])] = np.nan
         return found
 
     def _value(self, node: ast.expr, values: Mapping[str, NDArray[np.float32]]) -> Any:  # noqa: ANN401 (an array or a number)
