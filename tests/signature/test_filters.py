@@ -100,6 +100,9 @@ def test_a_wide_area_is_meant_as_drawn(catalog):
     catalog.insert(stored("P", box(0, 0, 1, 1)))
     assert found(catalog, wkt="POLYGON((-170 -60,0 -60,170 -60,170 60,0 60,-170 60,-170 -60))") == ["P"]
     assert found(catalog, wkt="POLYGON((-180 -60,180 -60,180 60,-180 60,-180 -60))") == ["P"]
+    assert found(catalog, wkt="POLYGON((0 -60,360 -60,360 60,0 60,0 -60))") == ["P"]
+    wide = shapely.union_all([box(-180, 0, 180, 1), box(100, 0.5, 101, 1.5)])
+    assert found(catalog, wkt=wide.wkt) == ["P"]
     assert found(catalog, wkt="POLYGON((-90 -60,90 -60,90 60,-90 60,-90 -60))") == ["P"]
 
 
@@ -110,6 +113,7 @@ def test_a_wide_area_is_meant_as_drawn(catalog):
         "POLYGON((170 0,170 10,-170 10,-170 0,170 0))",
         "POLYGON((-170 -60,170 -60,170 60,-170 60,-170 -60))",
         "POLYGON((10 0,350 0,350 10,10 10,10 0))",
+        "POLYGON((179 0,-180 0,-180 1,179 1,179 0))",
         "MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((179 0,-179 0,-179 1,179 0)))",
         "GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(179 0,-179 1))",
     ],

@@ -78,8 +78,9 @@ def query(
 def parse_area(wkt: str) -> BaseGeometry | None:
     """Read well-known text in longitude and latitude; None for an empty string. Longitudes from 180 to 360 are brought back.
 
-    Edges are straight lines in longitude and latitude, as drawn. One longer than 180 degrees, but no whole circle, is refused: half of
-    the world's programs mean the short way over the antimeridian by it. Raises `BadSignature`.
+    Edges are straight lines in longitude and latitude, as drawn. One longer than 180 degrees, but no whole circle, is refused, since
+    many programs mean the short way over the antimeridian by it; not so in a polygon from -180 to 180, which tells the two apart.
+    Raises `BadSignature`.
     """
     if not wkt.strip():
         return None
@@ -106,6 +107,8 @@ def _check_edges(shape: BaseGeometry) -> None:
     if hasattr(shape, "geoms"):
         for part in shape.geoms:
             _check_edges(part)
+        return
+    if shape.bounds[0] == -180 and shape.bounds[2] == 180:
         return
     for line in (shape.exterior, *shape.interiors) if isinstance(shape, Polygon) else (shape,):
         lons = shapely.get_coordinates(line)[:, 0]
