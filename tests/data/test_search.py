@@ -136,6 +136,15 @@ def test_a_count_without_any_product_is_no_answer(provider: Provider, sources: M
         sources().search(request())
 
 
+def test_a_provider_that_links_on_after_the_last_product_is_read_to_the_end(provider: Provider, sources: Make) -> None:
+    add(provider, 13)
+    onward = {"rel": "next", "method": "POST", "href": "x", "body": {"token": "1"}}
+    first = provider.find({}, 0) | {"links": [onward]}
+    provider.documents = [first, {**first, "features": []}]
+    found = sources().search(request())
+    assert (len(found.items), found.warnings, len(provider.requests)) == (1, [], 2)
+
+
 def test_a_provider_whose_pages_repeat_is_found_out(provider: Provider, sources: Make) -> None:
     add(provider, 13)
     again = provider.find({}, 0) | {"links": [{"rel": "next", "method": "POST", "href": "x", "body": {"token": "1"}}]}

@@ -91,7 +91,8 @@ class Catalogue:
             seen.update(fresh)
             empty = 0 if fresh else empty + 1
             onward = _onward(result)
-            if onward is None or empty > _EMPTY_PAGES:
+            done = matched is not None and len(seen) >= matched and not fresh
+            if onward is None or done or empty > _EMPTY_PAGES:
                 break
             result = self._page(provider, request, size, onward)
         if matched is not None and len(seen) < matched:
