@@ -100,6 +100,17 @@ def test_the_processes_see_our_settings_and_none_of_another_airflow(tmp_path: Pa
     assert made["PATH"].endswith(":/bin")
 
 
+def test_a_task_bears_a_restart_of_the_web_server(tmp_path: Path) -> None:
+    """The shortest time over which it asks again, as Airflow's SDK counts: a random wait from 1 s on between two attempts."""
+    home = Home(tmp_path)
+    home.prepare()
+    made = surroundings(Settings(tmp_path, dags=(tmp_path,)), home, "mark", {})
+    attempts, longest = (int(made[f"AIRFLOW__WORKERS__EXECUTION_API_RETR{name}"]) for name in ("IES", "Y_WAIT_MAX"))
+    assert (attempts - 1) * 1 >= 25
+    assert (attempts - 1) * (1 + longest) / 2 >= 80
+    assert longest <= 10, "once the server is back the task goes on soon"
+
+
 def test_the_users_own_providers_stand_beside_the_sample(tmp_path: Path) -> None:
     home = Home(tmp_path)
     own = {"providers": ["cop_dataspace"], "credentials": {"cop_dataspace": {"username": "u"}}, "provider_config": "mine:\n  url: x"}

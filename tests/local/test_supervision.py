@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from earthself.local import leftovers, supervision
-from earthself.local.errors import NotUp
+from earthself.local.errors import LocalError, NotUp
 from earthself.local.home import Home, Running
+from earthself.local.settings import Settings
+from earthself.local.stack import Stack, Status
 from earthself.local.supervision import Control, Program
 from earthself.local.surroundings import MARK
 
@@ -97,6 +100,21 @@ def test_a_dead_supervisor_leaves_nothing_that_down_does_not_find(running: Runni
     psutil.Process(running.supervisor_pid).send_signal(signal.SIGKILL)
     assert leftovers.end(running, grace=2) >= 3
     assert leftovers.find(running) == []
+
+
+def test_a_killed_supervisor_is_told_from_a_stack_that_is_down(running: Running, tmp_path: Path) -> None:
+    stack = Stack(Settings(tmp_path))
+    running = dataclasses.replace(running, url="http://127.0.0.1:9", socket=str(tmp_path / "none"))
+    stack.home.record(running)
+    assert stack.supervised()
+    psutil.Process(running.supervisor_pid).send_signal(signal.SIGKILL)
+    until(lambda: not stack.supervised(), "the supervisor is gone, though its parent has not asked for its exit code")
+    status = stack.status()
+    assert (status.up, status.running, "`make down`" in status.trouble) == (False, running, True)
+    with pytest.raises(LocalError, match=r"supervisor of the stack .* is gone .*make down"):
+        stack.up()
+    leftovers.end(running, grace=2)
+    assert stack.status() == Status(up=False, running=None, programs=[], health={})
 
 
 def test_another_process_with_the_old_supervisors_id_is_not_touched(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ environment:
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks for a clean end."""
 
+_DOWN_SECONDS = 15
+"""What a `down` in another terminal needs between the end of the supervisor and its own."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 failed, 2 usage, 69 not there)."""
@@ -92,8 +95,16 @@ Only this machine reaches it. It does not isolate tenants from each other: all w
         return 0
     _say("Ctrl-C stops everything.", error=options.json)
     try:
-        while stack.home.running() is not None:
+        while stack.supervised():
             time.sleep(0.5)
+        deadline = time.monotonic() + _DOWN_SECONDS
+        while stack.home.running() is not None and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if stack.home.running() is not None:
+            _say("error: the supervisor was killed; stopping what is left ...", error=True)
+            stack.down()
+            _say("stopped; `make up` starts the stack anew, and runs that were under way go on then", error=True)
+            return 1
         _say("stopped from elsewhere", error=options.json)
     except KeyboardInterrupt:
         _say("\nstopping ...", error=options.json)
@@ -116,6 +127,8 @@ def _status(stack: Stack, *, as_json: bool) -> int:
         for name, state in status.health.items():
             if state != "healthy":
                 _say(f"  Airflow's {name.replace('_', ' ')} is {state}; see {stack.home.logs}")
+        if status.trouble:
+            _say(status.trouble)
     return 0 if status.up else 69
 
 

@@ -21,7 +21,7 @@ def created(pid: int) -> float:
 def find(running: Running) -> list[psutil.Process]:
     """Return this user's processes that belong to the stack `running`, the supervisor included."""
     found = []
-    session = running.supervisor_pid if _alive(running) else None
+    session = running.supervisor_pid if _same(running) else None
     for process in psutil.process_iter():
         if process.pid == os.getpid():
             continue
@@ -29,6 +29,13 @@ def find(running: Running) -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE and _belongs(process, running.mark, session):
                 found.append(process)
     return found
+
+
+def supervised(running: Running) -> bool:
+    """Tell whether the supervisor still runs: it may have been killed and its programs not."""
+    with contextlib.suppress(psutil.Error):
+        return _same(running) and psutil.Process(running.supervisor_pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def end(running: Running, grace: float = 5.0) -> int:
@@ -51,6 +58,6 @@ def _belongs(process: psutil.Process, mark: str, session: int | None) -> bool:
     return process.environ().get(MARK) == mark or os.getsid(process.pid) == session
 
 
-def _alive(running: Running) -> bool:
-    """Tell whether the supervisor still is the process that was started: after a reboot its id may be somebody else's."""
+def _same(running: Running) -> bool:
+    """Tell whether the supervisor's id still is that of the process that was started: after a reboot it may be somebody else's."""
     return running.started > 0 and abs(created(running.supervisor_pid) - running.started) < 1

@@ -29,6 +29,9 @@ Say = Callable[[str], None]
 
 WORKFLOW = "land_cover_map"
 
+_SCHEDULER = "scheduler"
+"""Started last: a task that begins before the web server answers uses up an attempt."""
+
 _LIVES = 3
 """How often a program may start before it counts as one that does not stay up."""
 
@@ -45,6 +48,8 @@ class Status:
     """The supervisor's view."""
     health: dict[str, str]
     """Airflow's components: "healthy", "unhealthy" or "unknown"."""
+    trouble: str = ""
+    """What is wrong beyond the programs and the components, and what to do about it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types for `--json`."""
@@ -68,6 +73,8 @@ class Stack:
         self.home.prepare()
         with self._lock():
             if (running := self.home.running()) and leftovers.find(running):
+                if not self.supervised():
+                    raise LocalError(_abandoned(running))
                 raise LocalError(
                     f"a stack of {self.home.path} is already up at {running.url}; `make status` shows it, `make down` stops it"
                 )
@@ -104,16 +111,24 @@ class Stack:
 
     def status(self) -> Status:
         """Ask the supervisor and Airflow how they are."""
+        down = Status(up=False, running=None, programs=[], health={})
         running = self.home.running()
         if running is None:
-            return Status(up=False, running=None, programs=[], health={})
+            return down
         try:
             programs = Control(Path(running.socket)).programs()
         except NotUp:
-            return Status(up=False, running=None, programs=[], health={})
+            if not leftovers.find(running):
+                return down
+            return Status(up=False, running=running, programs=[], health=Airflow(running.url).health(), trouble=_abandoned(running))
         health = Airflow(running.url).health()
         up = all(program.state == "RUNNING" for program in programs) and all(health.get(name) == "healthy" for name in COMPONENTS)
         return Status(up=up, running=running, programs=programs, health=health)
+
+    def supervised(self) -> bool:
+        """Tell whether the supervisor of this home's stack lives; without it nothing that dies is started again."""
+        running = self.home.running()
+        return running is not None and leftovers.supervised(running)
 
     def _with_ports(self) -> Settings:
         """Replace each port 0 by a free one and refuse the ones in use."""
@@ -175,7 +190,7 @@ class Stack:
             note.write_text(wanted)
         control = Control(Path(running.socket))
         for program in programs(settings, self.home):
-            if not program.at_once:
+            if not program.at_once and program.name != _SCHEDULER:
                 control.start(program.name)
 
     def _wait(self, running: Running, deadline: float) -> Running:
@@ -183,6 +198,7 @@ class Stack:
         told: set[str] = set()
         lives: dict[str, set[int]] = {}
         airflow = Airflow(running.url, self.home.passwords()["admin"])
+        scheduled = False
         while True:
             states = control.programs()
             for state in states:
@@ -190,6 +206,9 @@ class Stack:
             if dead := [state.name for state in states if state.state in {"FATAL", "UNKNOWN"} or len(lives[state.name] - {0}) > _LIVES]:
                 raise NotReady(f"{dead[0]} does not stay up; the reason is at the end of {self.home.logs / dead[0]}.log")
             waiting = self._missing(running, airflow)
+            if not scheduled and "web server" not in waiting:
+                control.start(_SCHEDULER)
+                scheduled = True
             for name in self._parts() - waiting - told:
                 self._say(f"  {name} is ready")
                 told.add(name)
@@ -233,6 +252,13 @@ class Stack:
             yield
 
 
+def _abandoned(running: Running) -> str:
+    return (
+        f"the supervisor of the stack at {running.url} is gone or does not answer, though its programs run: nothing that dies is started "
+        "again; `make down` ends them, then `make up` starts the stack anew"
+    )
+
+
 def programs(settings: Settings, home: Home) -> list[Program]:
     """List the processes of the stack."""
     python = sys.executable
@@ -244,7 +270,7 @@ def programs(settings: Settings, home: Home) -> list[Program]:
         Program("api-server", (*airflow, "api-server", *loopback, str(settings.port)), patience=4),
         Program("earthsignature", (*signature, "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature"))),
         Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
-        Program("scheduler", (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
+        Program(_SCHEDULER, (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
         Program("dag-processor", (*airflow, "dag-processor"), at_once=False),
         Program("triggerer", (*airflow, "triggerer", "--skip-serve-logs"), at_once=False),
     ]

@@ -77,6 +77,13 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "base_log_folder": str(home.logs / "tasks"),
             "dag_processor_child_process_log_directory": str(home.logs / "dags"),
         },
+        "workers": {
+            # A task bears a restart of the web server (10 to 60 s): it asks again for about 90 s, every 1 to 5 s. By default it
+            # may give up after 5 s, and is ended though it works when its heartbeats fail three times.
+            "execution_api_retries": "30",
+            "execution_api_retry_wait_max": "5",
+            "execution_api_timeout": "30",  # a server that just started builds itself at the first request
+        },
         "scheduler": {
             "scheduler_idle_sleep_time": "0.1",  # the latency of every task
             "scheduler_health_check_threshold": "15",  # a restarted scheduler takes over its predecessor's tasks sooner
