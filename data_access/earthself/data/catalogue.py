@@ -91,7 +91,7 @@ class Catalogue:
             seen.update(fresh)
             empty = 0 if fresh else empty + 1
             onward = _onward(result)
-            done = matched is not None and len(seen) >= matched and not fresh
+            done = bool(matched) and len(seen) >= (matched or 0) and not fresh  # EODAG says 0 where nothing is said, too
             if onward is None or done or empty > _EMPTY_PAGES:
                 break
             result = self._page(provider, request, size, onward)
