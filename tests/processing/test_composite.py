@@ -231,6 +231,7 @@ def test_a_product_without_scene_classes_is_refused_unless_told(products, tmp_pa
         ({"bands": ("B02", "B02")}, "each once"),
         ({"bands": ("B03",)}, "no asset B03"),
         ({"masked": (12,)}, "0 to 11"),
+        ({"resolution": float("inf")}, "resolution inf"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(products, tmp_path, parameters, said):
@@ -296,6 +297,15 @@ def test_products_side_by_side_make_one_image(products, tmp_path):
     assert (image[:, :, :6] == 1000).all()
     assert (image[:, :, 6:] == 2000).all()
     assert result.metrics["observed_fraction"] == 1
+
+
+def test_products_in_degrees_make_an_image_in_degrees(products, tmp_path):
+    """A pixel of 0.0001 degrees is no pixel of 0 thousandths."""
+    where = grid(left=15, top=48, resolution=0.0001, crs="EPSG:4326")
+    products.add(1000, where=where)
+    _, image = run(products, tmp_path, resolution=0.0001)
+    assert image.shape == (2, 10, 12)
+    assert (image == 1000).all()
 
 
 def test_threads_and_windows_change_no_pixel(products, tmp_path):

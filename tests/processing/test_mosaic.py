@@ -57,6 +57,15 @@ def test_ties_go_to_more_votes_then_to_the_smaller_code(scenes, tmp_path):
     assert (found["code"][1:] == 2).all()  # 60 against 30 + 30: two votes beat one
 
 
+def test_a_vote_weighs_at_least_one(scenes, tmp_path):
+    """Three votes of confidence 0 beat one of confidence 1."""
+    for _ in range(3):
+        scenes.add(code=3, confidence=0)
+    scenes.add(code=2, confidence=1)
+    _, found = run(scenes, tmp_path)
+    assert (found["code"] == 3).all()
+
+
 @pytest.mark.parametrize("flag", [1, 2, 4, 8])
 def test_what_was_not_seen_does_not_vote(scenes, tmp_path, flag):
     hidden = np.zeros((10, 12), np.uint8)
@@ -187,6 +196,64 @@ def test_an_area_over_the_antimeridian_is_one_raster_without_a_gap(scenes, tmp_p
         assert dataset.crs.to_epsg() in {32701, 32760}
 
 
+@pytest.mark.parametrize(
+    ("crs", "area"),
+    [
+        ("EPSG:4326", [179.95, -16.85, -179.95, -16.8]),
+        ("EPSG:3857", [179.95, -16.85, -179.95, -16.8]),
+        ("EPSG:3832", [-30.01, -16.85, -29.99, -16.8]),  # Mercator around longitude 150
+    ],
+)
+def test_a_crs_that_is_cut_within_the_area_is_refused(scenes, tmp_path, crs, area):
+    scenes.add(code=2)
+    with pytest.raises(BadInput, match=rf"{crs} is cut where the area lies; .* EPSG:32[67]\d\d"):
+        run(scenes, tmp_path, area=area, crs=crs, resolution=0.0001 if crs == "EPSG:4326" else 10)
+
+
+def test_a_crs_around_the_antimeridian_maps_both_sides(scenes, tmp_path):
+    area = [179.95, -16.85, -179.95, -16.8]
+    for crs, part in (("EPSG:32760", [179.9, -16.9, 180, -16.75]), ("EPSG:32701", [-180, -16.9, -179.9, -16.75])):
+        scenes.add(code=2, where=_cover(crs, part))
+    result, _ = run(scenes, tmp_path, area=area, crs="EPSG:3832", resolution=100)
+    assert result.metrics["observed_fraction"] == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"crs": "foo"}, "'foo' is no coordinate reference system"),
+        ({"crs": "EPSG:99999"}, "no coordinate reference system"),
+        ({"crs": "EPSG:4978"}, "not the CRS of a map"),  # geocentric
+        ({"crs": "EPSG:5773"}, "not the CRS of a map"),  # heights
+        ({"crs": "EPSG:4326"}, "resolution 10 is outside 0 to 1 degrees"),
+        ({"resolution": float("inf")}, "resolution inf is outside 0 to 100000 metres"),
+        ({"resolution": float("nan")}, "resolution nan"),
+        ({"resolution": 0}, "resolution 0"),
+        ({"resolution": 1e-9}, "more than a raster can have"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(scenes, tmp_path, parameters, said):
+    scenes.add(code=2)
+    with pytest.raises(BadInput, match=said) as caught:
+        run(scenes, tmp_path, **parameters)
+    assert caught.value.exit_code == 65
+
+
+def test_a_crs_that_does_not_reach_the_area_is_refused(scenes, tmp_path):
+    scenes.add(code=2)
+    with pytest.raises(BadInput, match=r"EPSG:32633 does not reach the area; .*EPSG:32618"):
+        run(scenes, tmp_path, area=[-75.1, 0, -74.9, 0.1], crs="EPSG:32633")
+
+
+def test_a_layer_that_breaks_off_is_named(scenes, tmp_path):
+    where = grid(width=600, height=600)
+    item = scenes.add(code=2, flags=np.random.default_rng(0).choice([0, 16], (600, 600)), where=where, name="cut")
+    path = Path(item.assets["flags"].href)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(BadInput, match=r"item cut: flags \(.*flags\.tif\) cannot be read"):
+        run(scenes, tmp_path, area=inside(where))
+
+
 def test_a_code_outside_the_legend_is_refused(scenes, tmp_path):
     code = np.full((10, 12), 2)
     code[3, 4] = 7
@@ -206,8 +273,20 @@ def test_finer_legends_are_generalised_when_asked_and_never_refined(scenes, tmp_
     assert (found["code"] == 2).all()
     assert (found["agreement"] == 100).all()
     assert any("generalised" in warning for warning in result.warnings)
+    (item,) = read_items(tmp_path / "out")
+    assert item.properties["earthself:validated_level"] == 1
     with pytest.raises(BadInput, match="cannot be refined"):
         run(scenes, tmp_path, legend="clc:3")
+
+
+@pytest.mark.parametrize(("legend", "said"), [("clc:3", 2), ("clc:2", 2), ("clc:1", 1)])
+def test_a_map_claims_the_coarsest_level_it_was_validated_for(scenes, tmp_path, legend, said):
+    """Signatures validated at levels 3 and 2: no map of them is better than 2, and a map of level 1 says no more than it shows."""
+    scenes.add(code=211, legend="clc:3", **{"earthself:validated_level": 3})
+    scenes.add(code=211, legend="clc:3", **{"earthself:validated_level": 2})
+    run(scenes, tmp_path, legend=legend)
+    (item,) = read_items(tmp_path / "out")
+    assert item.properties["earthself:validated_level"] == said
 
 
 def test_a_signature_without_a_layer_is_named(scenes, tmp_path):

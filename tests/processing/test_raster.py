@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.windows import Window
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -19,6 +20,7 @@ from earthself.data.area import Area
 from earthself.data.legends import legend
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.placing import Placement
 from earthself.processing.raster import CogWriter, Grid, RasterError, windows
 from scenes import grid, inside
 from stac_schemas import check_item
@@ -42,6 +44,16 @@ def test_windows_tile_the_grid():
 def test_a_resolution_of_nothing_is_refused():
     with pytest.raises(BadInput, match="resolution 0"):
         Grid.for_area(Area.from_conf(inside(grid())), 0)
+
+
+def test_a_centre_on_an_edge_belongs_to_the_pixel_right_and_below():
+    """Pixels of twice the size have their centres on edges of the source; rounding of floats must not send some of them back."""
+    fine, coarse = 0.0001, 0.0002
+    source = Grid("EPSG:4326", Affine(fine, 0, 15.0003, 0, -fine, 47.8507), 400, 400)
+    target = Grid("EPSG:4326", Affine(coarse, 0, 15.0003, 0, -coarse, 47.8507), 200, 200)
+    rows, columns = Placement(source, target).pixels(target.window)
+    np.testing.assert_array_equal(rows.ravel(), np.arange(1, 400, 2))
+    np.testing.assert_array_equal(columns.ravel(), np.arange(1, 400, 2))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +175,7 @@ import resource, sys
 import numpy as np
 from affine import Affine
 from pathlib import Path
+from earthself.processing.placing import Placement
 from earthself.processing.raster import CogWriter, Grid, gdal, windows
 size = int(sys.argv[1])
 where = Grid("EPSG:32633", Affine(10, 0, 5e5, 0, -10, 53e5), size, size)

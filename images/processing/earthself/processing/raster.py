@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 """Side of a tile of every raster that we write, pixels."""
+_LARGEST = 2**31 - 1
+"""Pixels a side that a GeoTIFF can have."""
+_COARSEST = {"degrees": 1.0, "metres": 100_000.0}
+"""Largest pixels: coarser ones are metres that were meant for degrees, or a slip."""
 
 
 class RasterError(BadInput):
@@ -85,19 +89,36 @@ class Grid:
         """Lay the smallest grid over `area` whose edges are multiples of `resolution` (units of the CRS).
 
         Without `crs` it is the UTM zone of the area's centroid. Transverse Mercator counts longitudes from its central meridian, so an
-        area over the antimeridian, or over several zones, is one raster without a seam.
+        area over the antimeridian, or over several zones, is one raster without a seam. Raises `BadInput` for a CRS or a resolution
+        that cannot be used.
         """
         from affine import Affine
         from earthself.processing.zones import in_crs
 
-        if not resolution > 0:
-            raise BadInput(f"resolution {resolution} is not above 0; give the pixel size in units of the map's CRS, such as 10 (metres)")
         crs = crs or f"EPSG:{area.utm_epsg()}"
+        check_resolution(resolution, crs)
         left, bottom, right, top = in_crs(area, crs).bounds
         columns = (math.floor(left / resolution + 1e-6), math.ceil(right / resolution - 1e-6))
         rows = (math.floor(bottom / resolution + 1e-6), math.ceil(top / resolution - 1e-6))
         transform = Affine(resolution, 0, columns[0] * resolution, 0, -resolution, rows[1] * resolution)
-        return cls(crs, transform, max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+        grid = cls(crs, transform, max(1, columns[1] - columns[0]), max(1, rows[1] - rows[0]))
+        if max(grid.width, grid.height) > _LARGEST:
+            raise BadInput(
+                f"{grid.width} x {grid.height} pixels are more than a raster can have; ask for a coarser --resolution than {resolution:g}"
+            )
+        return grid
+
+
+def check_resolution(resolution: float, crs: str) -> None:
+    """Raise `BadInput` for a pixel size that no map in that CRS can have, or a CRS that no map can have."""
+    from earthself.processing.zones import map_crs
+
+    unit, example = ("degrees", 0.0001) if map_crs(crs).is_geographic else ("metres", 10)
+    if not 0 < resolution <= _COARSEST[unit]:
+        raise BadInput(
+            f"resolution {resolution:g} is outside 0 to {_COARSEST[unit]:g} {unit}; "
+            f"give the pixel size in units of the map's CRS, {crs}, such as {example:g}"
+        )
 
 
 def gdal(cache: int = 64 * 2**20) -> Any:  # noqa: ANN401 (a rasterio environment, which has no types)

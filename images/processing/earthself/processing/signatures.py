@@ -123,6 +123,8 @@ def datatake(observation: str) -> str:
 
 
 def _signature(item: pystac.Item, grid: Grid, legend_id: str) -> Signature:
+    from pyproj.exceptions import ProjError
+
     paths = {}
     for layer in LAYERS:
         asset = item.assets.get(layer)
@@ -131,6 +133,10 @@ def _signature(item: pystac.Item, grid: Grid, legend_id: str) -> Signature:
         paths[layer] = Path(asset.href)
     source = _shared_grid(item.id, paths)
     placement = Placement(source, grid)
+    try:
+        bounds = placement.target_bounds()
+    except ProjError as error:
+        raise BadInput(f"item {item.id} in {source.crs} cannot be placed on a map in {grid.crs}; leave out the item or the CRS") from error
     observation = _text(item, "earthself:observation")
     baseline = str(item.properties.get("earthself:baseline") or "")
     rank = (
@@ -147,7 +153,7 @@ def _signature(item: pystac.Item, grid: Grid, legend_id: str) -> Signature:
         rank=rank,
         paths=paths,
         placement=placement,
-        bounds=placement.target_bounds(),
+        bounds=bounds,
         codes=_lookup(item.id, _text(item, "earthself:legend"), legend_id),
     )
 

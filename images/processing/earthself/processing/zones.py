@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from earthself.processing.errors import BadInput
 from earthself.processing.raster import Grid
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from earthself.data.area import Area
+    from pyproj import CRS
     from rasterio.windows import Window
 
 _DENSE = 0.002
 """Degrees between the points of an edge before it is projected: a straight line in lon/lat bends by under 2 mm within 0.002 degrees."""
 _PIECES = 64
 """Pieces at least along the longer side of the area, so that the bend of its edges is lost on a small area neither."""
+_WHICH = "a map needs a projected or a geographic one in two dimensions, such as EPSG:32633 (UTM) or EPSG:3035"
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,53 @@ class Zone:
         return shapely.MultiPolygon(polygons) if polygons else False
 
 
+def map_crs(crs: str) -> CRS:
+    """Understand the CRS of a map; raises `BadInput` for what is none, or has no two axes over the ground."""
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        found = CRS.from_user_input(crs)
+    except CRSError as error:
+        raise BadInput(f"{crs!r} is no coordinate reference system; {_WHICH}") from error
+    if len(found.axis_info) != 2 or not (found.is_projected or found.is_geographic):
+        raise BadInput(f"{crs} ({found.name}) is not the CRS of a map; {_WHICH}")
+    return found
+
+
 def in_crs(area: Area, crs: str) -> Any:  # noqa: ANN401 (a shapely geometry)
-    """Project an area, in one piece over the antimeridian, with its edges following straight lines in lon/lat."""
+    """Project an area, in one piece over the antimeridian, with its edges following straight lines in lon/lat.
+
+    Raises `BadInput` for a CRS that does not reach the area, or is cut where the area lies.
+    """
     import shapely
     from pyproj import Transformer
+    from pyproj.exceptions import ProjError
 
-    to_map = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    target = map_crs(crs)
+    to_map = Transformer.from_crs("EPSG:4326", target, always_xy=True)
     shape = area.unwrapped()
     west, south, east, north = shape.bounds
     dense = shapely.segmentize(shape, min(_DENSE, max(east - west, north - south) / _PIECES))
-    projected = shapely.transform(dense, lambda lonlat: np.column_stack(to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)))
+    try:
+        projected = shapely.transform(dense, lambda lonlat: np.column_stack(to_map.transform(lonlat[:, 0], lonlat[:, 1], errcheck=True)))
+    except ProjError as error:
+        raise BadInput(f"{crs} does not reach the area; leave the CRS out, or take one such as EPSG:{area.utm_epsg()}") from error
+    if (target.is_geographic and east > 180) or _is_torn(projected):
+        raise BadInput(f"{crs} is cut where the area lies; leave the CRS out, or take one that is not, such as EPSG:{area.utm_epsg()}")
     projected = projected if projected.is_valid else shapely.make_valid(projected)
     shapely.prepare(projected)
     return projected
+
+
+def _is_torn(projected: Any) -> bool:  # noqa: ANN401 (a shapely geometry)
+    """Whether an outline jumps: between two points, at most 1/64 of it apart on the ground, lies more than half of the map."""
+    import shapely
+
+    left, bottom, right, top = projected.bounds
+    points, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(projected)), return_index=True)
+    steps = np.abs(np.diff(points, axis=0)).max(axis=1)[np.diff(ring) == 0]
+    return bool(steps.max() > max(right - left, top - bottom) / 2)
 
 
 def _shape(window: Window) -> tuple[int, int]:

@@ -7,6 +7,7 @@ brought to one scale by their offset, and the result says so. Rules and reasons:
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +17,7 @@ from earthself.processing.calibration import item_offset
 from earthself.processing.compositing import CACHE, MASKED, Recipe, Scene, median_composite
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
-from earthself.processing.raster import CogWriter, Grid, gdal, readable
+from earthself.processing.raster import CogWriter, Grid, check_resolution, gdal, readable
 from earthself.processing.signatures import baseline_number, datatake
 from earthself.processing.step import StepContext, StepResult
 
@@ -112,10 +113,9 @@ def _grid(ctx: StepContext, items: Sequence[pystac.Item], bands: Sequence[str], 
     crs = crs or (shared.pop() if len(shared) == 1 else None)
     area = ctx.area()
     if area is None and {grid.crs for grid in grids} == {crs}:
+        check_resolution(resolution, str(crs))
         left, bottom, right, top = (pick(grid.bounds[side] for grid in grids) for side, pick in enumerate((min, min, max, max)))
-        if not resolution > 0:
-            raise BadInput(f"resolution {resolution} is not above 0; give the pixel size in units of the CRS, such as 10 (metres)")
-        width, height = (max(1, -(-round(span * 1000) // round(resolution * 1000))) for span in (right - left, top - bottom))
+        width, height = (max(1, math.ceil(span / resolution - 1e-6)) for span in (right - left, top - bottom))
         return Grid(str(crs), Affine(resolution, 0, left, 0, -resolution, top), width, height)
     if area is None:
         outline = shapely.union_all([shapely.geometry.shape(item.geometry) for item in items])

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 WINDOW = 512
 """Side of the windows in pixels: with 44 classes the votes on one take 70 MB."""
-_LARGEST = 2**31 - 1
-"""Pixels a side that a GeoTIFF can have."""
 
 
 def mosaic(
@@ -54,10 +52,6 @@ def mosaic(
     legend_id = legend or common_legend(items)
     area = ctx.area() or _area_of(items)
     grid = Grid.for_area(area, resolution, crs)
-    if max(grid.width, grid.height) > _LARGEST:
-        raise BadInput(
-            f"{grid.width} x {grid.height} pixels are more than a raster can have; ask for a coarser --resolution than {resolution:g}"
-        )
     path = ctx.output / "land_cover.tif"
     with (
         gdal(),
@@ -146,9 +140,7 @@ def _item(ctx: StepContext, grid: Grid, area: Area, items: Sequence[pystac.Item]
         "start_datetime": _rfc3339(starts[0]),
         "end_datetime": _rfc3339(starts[-1]),
         "earthself:legend": legend_id,
-        "earthself:validated_level": min(
-            (int(item.properties.get("earthself:validated_level") or own.level) for item in items), default=own.level
-        ),
+        "earthself:validated_level": min(own.level, *(int(i.properties.get("earthself:validated_level") or own.level) for i in items)),
         "earthself:products": sorted(str(item.properties.get("earthself:product") or item.id) for item in items),
         "earthself:signatures": sorted(item.id for item in items),
         "earthself:datatakes": len({datatake(str(item.properties["earthself:observation"])) for item in items}),
