@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import earthself.operators.history
 import pytest
+import sqlalchemy as sa
 from earthself.operators import estimate, workers
 from earthself.operators.errors import BadRequest
 from earthself.operators.history import HEAD, RUN, History, HistoryBroken, Record
@@ -91,6 +94,34 @@ def test_a_broken_database_costs_the_history_not_the_estimate(workspace, tmp_pat
     assert any("EARTHSELF_DATABASE_URL" in warning for warning in found.warnings)
 
 
+@pytest.mark.parametrize("call", ["add", "replace", "recent"])
+@pytest.mark.parametrize("trouble", ["busy", "table gone"])
+def test_whatever_is_wrong_with_the_database_is_said_in_one_way(tmp_path, monkeypatch, call, trouble):
+    monkeypatch.setattr(earthself.operators.history, "_BUSY_SECONDS", 0.01)
+    path = tmp_path / "h.db"
+    with History(f"sqlite:///{path}") as history:
+        history._engine.dispose()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            if trouble == "busy":
+                # Readers are not kept out by a writer in WAL mode, only by one who wants all for itself.
+                other.execute("PRAGMA journal_mode=DELETE")
+                other.execute("BEGIN EXCLUSIVE")
+            else:
+                other.execute("DROP TABLE step_history")
+            with pytest.raises(HistoryBroken, match=r"h\.db cannot be used \(.*(locked|no such table).*EARTHSELF_DATABASE_URL"):
+                history.recent("sign") if call == "recent" else getattr(history, call)(record())
+
+
+def test_a_run_is_kept_once(tmp_path):
+    with History(f"sqlite:///{tmp_path}/h.db") as history:
+        for seconds in (40.0, 50.0):
+            history.replace(record(step=RUN, seconds=seconds))
+        history.replace(record(step=RUN, run_id="another", seconds=60.0))
+        history.add(record())
+        assert [row.seconds for row in history.recent(RUN)] == [60.0, 50.0]
+        assert len(history.recent("sign")) == 1
+
+
 @pytest.mark.parametrize("url", ["postgresql+nodriver://u:hunter2@127.0.0.1:1/x", "hunter2", "sqlite:////proc/hunter2/x.db"])
 def test_a_url_that_cannot_be_used_is_said_without_its_secrets(url):
     with pytest.raises(HistoryBroken, match="EARTHSELF_DATABASE_URL") as caught, History(url):
@@ -122,7 +153,6 @@ def test_a_newer_database_is_not_touched(tmp_path):
 
 
 def test_the_migrations_make_the_table_that_the_code_reads(tmp_path):
-    import sqlalchemy as sa
     from alembic.config import Config
     from alembic.script import ScriptDirectory
     from earthself.operators import history

@@ -6,6 +6,8 @@ A table of the platform's own database (EARTHSELF_DATABASE_URL); SQLAlchemy is i
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,8 @@ RUN = "run"
 VERSION_TABLE = "operators_version"
 HEAD = "0001"
 """Newest migration: asking for it costs a query, Alembic half a second."""
+_BUSY_SECONDS = 30.0
+"""How long to wait for others who write to the same SQLite file."""
 METADATA = sa.MetaData()
 STEP_HISTORY = sa.Table(
     "step_history",
@@ -92,34 +96,50 @@ class History:
 
     def migrate(self) -> None:
         """Bring the table up to date; raises `HistoryBroken` for a database that cannot be opened or is newer than this program."""
-        try:
+        with self._speaking():
             self._make_folder()
             with self._engine.connect() as connection:
                 if _version(connection) == HEAD:
                     return
             _upgrade(self._engine)
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            where = self._engine.url.render_as_string()
-            raise HistoryBroken(f"the platform's database {where} cannot be used ({error}); check EARTHSELF_DATABASE_URL") from error
 
     def add(self, record: Record, now: datetime | None = None) -> None:
-        """Add a row."""
-        with self._engine.begin() as connection:
-            connection.execute(sa.insert(STEP_HISTORY).values(**asdict(record), recorded_at=now or datetime.now(UTC)))
+        """Add a row; raises `HistoryBroken`."""
+        with self._speaking(), self._engine.begin() as connection:
+            _insert(connection, record, now)
 
-    def recent(self, step: str, limit: int = 50, *, dag_id: str | None = None) -> list[Record]:
-        """Give the newest rows of a step, newest first."""
+    def replace(self, record: Record, now: datetime | None = None) -> None:
+        """Add a row in place of those of the same step and run; raises `HistoryBroken`."""
+        same = [STEP_HISTORY.c[name] == getattr(record, name) for name in ("step", "dag_id", "run_id")]
+        with self._speaking(), self._engine.execution_options(immediate=True).begin() as connection:
+            connection.execute(sa.delete(STEP_HISTORY).where(*same))
+            _insert(connection, record, now)
+
+    def recent(self, step: str, limit: int = 50) -> list[Record]:
+        """Give the newest rows of a step, newest first; raises `HistoryBroken`."""
         columns = [STEP_HISTORY.c[field.name] for field in fields(Record)]
         query = sa.select(*columns).where(STEP_HISTORY.c.step == step).order_by(STEP_HISTORY.c.pk.desc()).limit(limit)
-        if dag_id is not None:
-            query = query.where(STEP_HISTORY.c.dag_id == dag_id)
-        with self._engine.connect() as connection:
+        with self._speaking(), self._engine.connect() as connection:
             return [Record(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """Turn whatever keeps the database from answering into `HistoryBroken`, which callers can live with."""
+        try:
+            yield
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            where = self._engine.url.render_as_string()
+            reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            raise HistoryBroken(f"the platform's database {where} cannot be used ({reason}); check EARTHSELF_DATABASE_URL") from error
 
     def _make_folder(self) -> None:
         file = self._engine.url.database
         if self._engine.dialect.name == "sqlite" and file and file != ":memory:":
             Path(file).parent.mkdir(parents=True, exist_ok=True)
+
+
+def _insert(connection: Connection, record: Record, now: datetime | None) -> None:
+    connection.execute(sa.insert(STEP_HISTORY).values(**asdict(record), recorded_at=now or datetime.now(UTC)))
 
 
 def database_url() -> str:
@@ -153,7 +173,7 @@ def _upgrade(engine: Engine) -> None:
 def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
     # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
     connection.isolation_level = None
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
+    for pragma in (f"busy_timeout={1000 * _BUSY_SECONDS:.0f}", "journal_mode=WAL", "synchronous=NORMAL"):
         connection.execute(f"PRAGMA {pragma}")
 
 
