@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,8 @@ import pystac
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from earthself.data.manifest import changed_outputs, read_manifest
-from earthself.operators import PublishOperator
+from earthself.data.workspace import Workspace
+from earthself.operators import PublishOperator, times
 from earthself.operators.errors import OperatorError
 from earthself.operators.history import RUN, History
 from earthself.operators.publish import OUTPUTS, check_result
@@ -242,6 +244,7 @@ def test_the_run_is_remembered_for_later_estimates(context, workspace):
         (record,) = history.recent(RUN)
     assert record.products == 2
     assert record.pixels == 8192
+    assert record.cpu_seconds == 5
 
 
 @pytest.mark.parametrize(
@@ -259,15 +262,54 @@ def test_the_schema_refuses_what_is_no_result(complete, read, change, says):
 
 
 def test_time_without_a_task_is_called_waiting(workspace):
-    from earthself.data.workspace import Workspace
-    from earthself.operators import times
-
     run = Workspace(workspace).run("a_dag", "r")
-    times.note(run, "search", -1, 102.0, 104.0)
-    times.note(run, "sign", 0, 105.0, 109.0)
-    times.note(run, "sign", 1, 106.0, 111.0)
-    times.note(run, "old", -1, 50.0, 60.0)
-    assert times.took(run, 100.0, 120.0, "publish", 112.0) == {"search": 2.0, "sign": 6.0, "publish": 8.0, "waiting": 4.0}
+    times.note(run, "search", -1, (102.0, 104.0), 100.0)
+    times.note(run, "sign", 0, (105.0, 109.0), 100.0)
+    times.note(run, "sign", 1, (106.0, 111.0), 100.0)
+    spent = times.spent(run, 100.0, 120.0, "publish", 112.0)
+    assert spent.took == {"search": 2.0, "sign": 6.0, "publish": 8.0, "waiting": 4.0}
+    assert spent.seconds == 20
+
+
+def test_a_run_done_again_in_part_took_what_all_its_parts_took(workspace):
+    run = Workspace(workspace).run("a_dag", "r")
+    times.note(run, "search", -1, (102.0, 104.0), 100.0)
+    times.note(run, "sign", 0, (105.0, 109.0), 100.0)
+    times.note(run, "sign", 1, (50_001.0, 50_004.0), 50_000.0)
+    times.note(run, "publish", -1, (110.0, 115.0), 100.0)
+    spent = times.spent(run, 90_000.0, 90_003.0, "publish", 90_001.0)
+    assert spent.took == {"search": 2.0, "sign": 7.0, "publish": 2.0, "waiting": 5.0}
+    assert spent.seconds == 9 + 4 + 3, "the days between are nobody's"
+
+
+def test_publishing_again_changes_neither_what_the_run_took_nor_what_estimates_learn(workspace, context, read):
+    from datetime import UTC, datetime
+    from types import SimpleNamespace
+
+    from airflow.sdk import DAG
+
+    run = finished.run(workspace)
+    with DAG("a_dag", schedule=None) as dag:
+        before = [PublishOperator(task_id=name) for name in ("search", "sign")]
+        before[0] >> before[1] >> PublishOperator(task_id="publish")
+    start = time.time() - 86_400
+
+    def again(started: float) -> list[float]:
+        made = context() | {"dag_run": SimpleNamespace(start_date=datetime.fromtimestamp(started, UTC))}
+        dag.get_task("publish").execute(made)
+        with History() as history:
+            return [record.seconds for record in history.recent(RUN)]
+
+    times.note(run, "search", -1, (start, start + 10), start)
+    assert again(time.time()) == [], "the time of sign is not known"
+    times.note(run, "sign", 0, (start + 10, start + 40), start)
+    (first,) = again(time.time())
+    (second,) = again(time.time())
+    assert 40 <= first < 45
+    assert 40 <= second < 45
+    result = read(run.result)
+    assert result["seconds"] == second
+    assert result["took"]["sign"] == 30
 
 
 def test_links_open_the_published_files():

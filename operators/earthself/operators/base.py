@@ -47,7 +47,7 @@ class EarthSelfOperator(BaseOperator):
         begin = time.time()
         with translated(self.log):
             made = self.work(context)
-            times.note(self.run_folder(context), self.task_id, map_index(context), begin, time.time())
+            times.note(self.run_folder(context), self.task_id, map_index(context), (begin, time.time()), times.attempt(context, begin))
             return made
 
     @abstractmethod

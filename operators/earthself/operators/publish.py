@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from earthself.data.workspace import RunFolder
     from earthself.operators.facts import Facts
+    from earthself.operators.times import Spent
 
 OUTPUTS = {
     "land_cover": "land_cover.tif",
@@ -54,13 +55,12 @@ class PublishOperator(EarthSelfOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Publish; raises where a document of the run is missing."""
-        from earthself.operators import facts
+        from earthself.operators import facts, times
 
         own_begin = time.time()
         run = self.run_folder(context)
         known = facts.gather(run)
-        began = _began(context, own_begin)
-        result = publish(known, began, own_begin, self.task_id)
+        result = publish(known, times.attempt(context, own_begin), own_begin, self.task_id)
         for warning in known.warnings:
             self.log.warning(warning)
         self._remember(known, result)
@@ -68,25 +68,29 @@ class PublishOperator(EarthSelfOperator):
         return {"status": result["status"], "href": str(run.result)}
 
     def _remember(self, known: Facts, result: Mapping[str, Any]) -> None:
-        """Add what the run took to the history that estimates are made of; a lost row is no reason to fail."""
+        """Keep what the run took in the history that estimates are made of, once; a lost row is no reason to fail.
+
+        A run of which some task's time is not known teaches nothing: it would look quicker than it was.
+        """
         from earthself.operators.history import RUN, History, Record
 
         processed = known.number("processed")
-        if not processed:
+        if not processed or self.get_flat_relative_ids(upstream=True) - set(result["took"]):
             return
         run = known.run
-        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], 0.0, 0)
+        cpu = sum(phases["cpu"] for phases in known.phases.values())
+        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], cpu, 0)
         try:
             with History() as history:
-                history.add(record)
+                history.replace(record)
         except OperatorError as error:
             self.log.warning(f"not remembered for later estimates: {error}")
 
 
-def publish(known: Facts, began: float, own_begin: float, task_id: str = "publish") -> dict[str, Any]:
+def publish(known: Facts, attempt: float, own_begin: float, task_id: str = "publish") -> dict[str, Any]:
     """Make all documents beside their place, move them in, and enter the item into the catalogue; returns the result document.
 
-    `began` and `own_begin` are when the run and this task began, in seconds since 1970.
+    `attempt` and `own_begin` are when the run was started (again) and this task began, in seconds since 1970.
     """
     from earthself.data.workspace import write_json
     from earthself.operators import report, times
@@ -95,9 +99,7 @@ def publish(known: Facts, began: float, own_begin: float, task_id: str = "publis
     with _staged(run) as folder:
         if known.land_cover is not None:
             _copy_rasters_and_tables(run, folder)
-        now = time.time()
-        took = times.took(run, began, now, task_id, own_begin)
-        result = _result(known, took, now - began)
+        result = _result(known, times.spent(run, attempt, time.time(), task_id, own_begin))
         (folder / OUTPUTS["report"]).write_text(report.html(known, result, folder), encoding="utf-8")
         if known.land_cover is not None:
             write_json(folder / OUTPUTS["item"], _item(known, known.land_cover, folder))
@@ -147,7 +149,7 @@ def _copy_rasters_and_tables(run: RunFolder, folder: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def _result(known: Facts, took: Mapping[str, float], seconds: float) -> dict[str, Any]:
+def _result(known: Facts, spent: Spent) -> dict[str, Any]:
     return {
         "status": known.status,
         "title": known.request.get("title"),
@@ -168,8 +170,8 @@ def _result(known: Facts, took: Mapping[str, float], seconds: float) -> dict[str
         "masks": list(known.masks),
         "warnings": list(known.warnings),
         "outputs": {},
-        "took": dict(took),
-        "seconds": round(seconds, 2),
+        "took": spent.took,
+        "seconds": spent.seconds,
         "phases": {name: dict(values) for name, values in known.phases.items()},
         "bytes_read": known.bytes_read,
     }
@@ -269,12 +271,6 @@ def _enter(run: RunFolder, there: bool) -> None:
             "description": "All published results",
         }
         write_json(path, {**catalog, "links": links})
-
-
-def _began(context: Context, own_begin: float) -> float:
-    run: Any = context.get("dag_run")
-    start = getattr(run, "start_date", None)
-    return float(start.timestamp()) if start is not None else own_begin
 
 
 def _sync(path: Path) -> None:
