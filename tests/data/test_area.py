@@ -205,3 +205,12 @@ def square(west: float, east: float) -> dict[str, Any]:
 )
 def test_footprints_are_compared_however_they_are_drawn(area: list[float], footprint: Any, touches: bool) -> None:
     assert Area.from_conf(area).may_touch(footprint) is touches
+
+
+def test_the_text_of_a_wide_area_has_one_meaning() -> None:
+    """An edge over 180 degrees would be read the short way by some, over the antimeridian."""
+    area = Area.from_conf([-170, -10, 170, 10])
+    longitudes = shapely.get_coordinates(shapely.from_wkt(area.wkt))[:, 0]
+    assert max(abs(a - b) for a, b in itertools.pairwise(longitudes)) <= 180
+    assert shapely.from_wkt(area.wkt).equals(area.geometry)
+    assert shapely.get_num_coordinates(shapely.from_wkt(Area.from_conf([14, 47, 15, 48]).wkt)) == 5

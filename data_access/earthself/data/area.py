@@ -56,8 +56,8 @@ class Area:
 
     @property
     def wkt(self) -> str:
-        """The geometry as well-known text, with all digits."""
-        return str(shapely.to_wkt(self.geometry, rounding_precision=-1))
+        """The geometry as well-known text, with all digits; corners are added where an edge longer than 180 degrees had two meanings."""
+        return str(shapely.to_wkt(shapely.segmentize(self.geometry, 180), rounding_precision=-1))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
