@@ -12,13 +12,14 @@ from scipy.ndimage import distance_transform_edt
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from earthself.processing.errors import BadInput
 from earthself.processing.masks import MaskOptions, csmask, open_mask
 from earthself.processing.masks.dilate import dilated
 from earthself.processing.raster import Grid, windows
 from earthself.processing.scene import Scene
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.sign import sign
-from products import Products, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
+from products import RESOLUTION, Products, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
 
 SIX = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -188,3 +189,37 @@ def test_csmask_finds_real_clouds_and_leaves_clear_land(site, products, tmp_path
     found = signatures(tmp_path / "out")
     assert (layer(found["overcast"], "cloud_mask") == 1).mean() > 0.9
     assert (layer(found["fair"], "flags") & 6 != 0).mean() < 0.05
+
+
+@pytest.mark.parametrize("mask", ["auto", "scl"])
+def test_a_model_of_coarse_bands_alone_is_masked(products, tmp_path, mask):
+    """The 10 m bands of csmask, or the 20 m of SCL, are finer than all that this model looks at."""
+    coarse = ("B05", "B8A", "B11") if mask == "auto" else ("B09", "B01")
+    brightest_model(tmp_path / "models", coarse, name="coarse")
+    bands = random_bands(780, 780, (*SIX, *coarse))
+    if mask == "scl":
+        bands["SCL"] = np.full((390, 390), 4, np.uint8)
+        bands["SCL"][:20] = 9
+    products.add("P", bands)
+    code, document = run(sign, products.folder, tmp_path / "out", "--model", "coarse", "--mask", mask, "--offset", "0", "--retries", "0")
+    assert (code, document["status"]) == (0, "done"), document["message"]
+    item = signatures(tmp_path / "out")["P"]
+    assert item.properties["earthself:mask"] == ("csmask" if mask == "auto" else "scl")
+    flags, codes = layer(item, "flags"), layer(item, "segmentation")
+    assert flags.shape == ((780, 780) if mask == "auto" else (390, 390))
+    best = np.argmax([np.kron(bands[b], np.ones((n, n), int))[: len(flags), : len(flags)] for b, n in _repeats(coarse, mask)], axis=0) + 1
+    clear = (flags & 15) == 0
+    assert clear.any()
+    np.testing.assert_array_equal(codes[clear], best[clear])
+    if mask == "scl":
+        assert (flags[:20] & 2).all()
+
+
+def _repeats(bands, mask):
+    finest = 10 if mask == "auto" else 20
+    return [(band, RESOLUTION[band] // finest) for band in bands]
+
+
+def test_csmask_looks_at_pixels_of_10_metres_only():
+    with pytest.raises(BadInput, match="at 10 m; the product's finest pixels have 20"):
+        csmask.bands_of(lambda band: True, Grid("EPSG:32633", Affine(20, 0, 0, 0, -20, 0), 5490, 5490))

@@ -54,6 +54,13 @@ class MaskOptions:
             raise BadInput("the product has no scene classification (asset SCL); use --mask auto or csmask")
         return MaskOptions(method, self.dilate, self.dark, self.snow)
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that the (resolved) mask reads of every product; `needed` may name more of them for one."""
+        from earthself.processing.masks import csmask
+
+        return {"scl": ("SCL",), "csmask": csmask.FOUR}.get(self.method, ())
+
     def check_installed(self) -> None:
         """Raise `NotInstalled` where a mask was asked for by name that this installation lacks."""
         if self.method == "csmask":

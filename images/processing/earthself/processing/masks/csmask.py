@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from earthself.processing.errors import NotInstalled
+from earthself.processing.errors import BadInput, NotInstalled
 from earthself.processing.masks import CLOUD, FARTHEST, SHADOW, MaskOptions
 from earthself.processing.masks.dilate import dilated
 from earthself.processing.scene import is_l1c
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.windows import Window
 
+_PIXEL = 10
+"""Metres a side of a pixel that tiles, reach and cells are counted in."""
 CELL = 3
 """10 m pixels a side of a model pixel: 30 m."""
 TILE = 256
@@ -40,8 +42,9 @@ EDGE = 32
 """Model pixels (960 m) at each side of a tile that are looked at but not used."""
 CORE = TILE - 2 * EDGE
 
-_FOUR = ("B02", "B03", "B04", "B08")
-_SIX = (*_FOUR, "B11", "B12")
+FOUR = ("B02", "B03", "B04", "B08")
+"""Bands that are read of every product."""
+_SIX = (*FOUR, "B11", "B12")
 _BAND_NAMES = {"blue": "B02", "green": "B03", "red": "B04", "nir": "B08", "swir16": "B11", "swir22": "B12"}
 
 
@@ -49,10 +52,15 @@ def bands_of(has: Callable[[str], bool], product: Grid) -> tuple[str, ...]:
     """Bands that will be read of a product, of which `has` says what it has: four or six, for the model of that name.
 
     The model with six bands finds more clouds, but sees shadows everywhere in products that do not fill one of its tiles
-    (docs/decisions/sign-csmask-tiles.md).
+    (docs/decisions/sign-csmask-tiles.md). Raises `BadInput` for a product whose finest pixels are not of 10 m.
     """
+    if not math.isclose(product.resolution, _PIXEL, rel_tol=1e-6):
+        raise BadInput(
+            f"csmask needs {', '.join(FOUR)} at {_PIXEL} m; the product's finest pixels have {product.resolution:g} ({product.crs}): "
+            "take the product from another provider, or a mask that does not look at it (--mask scl or none)"
+        )
     fills_a_tile = min(product.width, product.height) >= TILE * CELL
-    return _SIX if fills_a_tile and all(has(band) for band in _SIX) else _FOUR
+    return _SIX if fills_a_tile and all(has(band) for band in _SIX) else FOUR
 
 
 def window_for(place: Place) -> tuple[int, int, int, int]:
@@ -66,7 +74,7 @@ def window_for(place: Place) -> tuple[int, int, int, int]:
 
 def _tiles(first: int, size: int) -> range:
     """Tiles of one axis whose cores hold the pixels, and those that may grow into them."""
-    reach = math.ceil(FARTHEST / 10)
+    reach = math.ceil(FARTHEST / _PIXEL)
     start = max(0, (first - reach) // CELL // CORE)
     return range(start, -(-(first + size + reach) // (CELL * CORE)))
 
@@ -128,7 +136,7 @@ class CsMask:
     def __init__(self, scene: Scene, options: MaskOptions, scratch: Path, threads: int = 1) -> None:
         network = load(bands_of(scene.has, scene.place.product), "l1c" if is_l1c(scene.item) else "l2a", threads)
         place = scene.place
-        self._place, self._radius = place, options.dilate / (CELL * place.product.resolution)
+        self._place, self._radius = place, options.dilate / (CELL * _PIXEL)
         columns, rows = _tiles(place.column, place.width), _tiles(place.row, place.height)
         self._first = (rows.start * CORE, columns.start * CORE)
         shape = (len(rows) * CORE, len(columns) * CORE)

@@ -115,7 +115,7 @@ class Fetcher:
             stack.enter_context(removed_on_error(folder))
             source = stack.enter_context(_Product(item, self.sources))
             mask = self.needs.mask.resolved(source.has)
-            readers = source.open(self.needs.bands)
+            readers = source.open(tuple(dict.fromkeys((*self.needs.bands, *mask.bands))))
             product = _product_grid(item.id, readers)
             place = place_for(product, self.area, self.needs.context)
             if place is None:
