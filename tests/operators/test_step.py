@@ -49,17 +49,41 @@ def test_a_parameter_name_cannot_smuggle_an_option(context, program):
         run(context, program("leave()"), parameters={"x=1 --output": "/etc"})
 
 
-def test_the_environment_says_what_the_step_may_use_and_keeps_airflows_secrets(context, program, workspace, read, monkeypatch):
-    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
-    monkeypatch.setenv("AIRFLOW_CONN_X", "secret")
-    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
-    names = ["EARTHSELF_STEP_CPUS", "EARTHSELF_STEP_MEMORY", "OMP_NUM_THREADS", "MINE"]
+SECRETS = {
+    "AIRFLOW__CORE__FERNET_KEY": "x",
+    "AIRFLOW_CONN_X": "x",
+    "_AIRFLOW_PROCESS_CONTEXT": "client",
+    "EARTHSELF_DATABASE_URL": "sqlite:////tmp/x.db",
+    "EARTHSELF_SIGNATURE_DATABASE_URL": "x",
+    "EARTHSELF_SIGNATURE_TOKEN": "x",
+    "EARTHSELF_PASSWORD": "x",
+    "EARTHSELF_HOME": "/x",
+    "DATABASE_URL": "postgresql://me:hunter2@host/db",
+    "PGPASSWORD": "x",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "EODAG__PEPS__AUTH__CREDENTIALS__PASSWORD": "x",
+    "GITHUB_TOKEN": "x",
+}
+HARMLESS = {
+    "http_proxy": "http://me:pw@proxy:3128",
+    "EARTHSELF_MODELS": "/models",
+    "TOKENIZERS_PARALLELISM": "false",
+    "GDAL_CACHEMAX": "64",
+    "MY_PLACE": "http://host:80/@x",
+}
+
+
+def test_the_environment_says_what_the_step_may_use_and_keeps_the_platforms_secrets(context, program, workspace, read, monkeypatch):
+    for name, value in (SECRETS | HARMLESS).items():
+        monkeypatch.setenv(name, value)
+    names = ["EARTHSELF_STEP_CPUS", "EARTHSELF_STEP_MEMORY", "OMP_NUM_THREADS", "MINE", "MY_TOKEN"]
     command = program(f"""
-assert not [name for name in os.environ if 'AIRFLOW' in name], os.environ
+assert not [name for name in os.environ if name in {list(SECRETS)}]
+assert all(os.environ[name] == value for name, value in {HARMLESS}.items())
 assert Path(os.environ['EARTHSELF_STEP_SCRATCH']).is_dir()
 leave(message=' '.join(os.environ[name] for name in {names}))""")
-    run(context, command, resources=StepResources(cpu=2.5, memory="256Mi"), env={"MINE": "yes"})
-    assert read(workspace / "runs/a_dag/manual__1/work/steps/t/result.json")["message"] == f"2.5 {256 * 2**20} 2 yes"
+    run(context, command, resources=StepResources(cpu=2.5, memory="256Mi"), env={"MINE": "yes", "MY_TOKEN": "given"})
+    assert read(workspace / "runs/a_dag/manual__1/work/steps/t/result.json")["message"] == f"2.5 {256 * 2**20} 2 yes given"
 
 
 def test_every_line_reaches_the_log_once_and_progress_is_said_in_percent(context, program):

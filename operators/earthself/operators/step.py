@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
-from earthself.operators import step_output
+from earthself.operators import environment, step_output
 from earthself.operators.base import EarthSelfOperator, map_index
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
@@ -47,7 +47,7 @@ class ProcessingStepOperator(EarthSelfOperator):
     :param output: output folder below the run's `work` folder; the task id (with the map index) when not given.
     :param cloud: where a pod should run; said once in the log and not used by `local`.
     :param eodag_conn_id: connection whose provider settings the step may read; None gives it none.
-    :param env: further environment variables of the step.
+    :param env: further environment variables of the step; of the worker's it sees neither the platform's own nor secrets.
     """
 
     template_fields: Sequence[str] = ("step", "command", "image", "inputs", "parameters", "output_folder", "env", "cloud")
@@ -207,7 +207,7 @@ class ProcessingStepOperator(EarthSelfOperator):
                     self.log.info(line)
                     tail[:] = [*tail[1 - _TAIL_LINES :], line]
 
-            env = _environment() | {
+            env = environment.for_steps(os.environ) | {
                 "EARTHSELF_STEP_INPUT": str(source),
                 "EARTHSELF_STEP_OUTPUT": str(staging / "output"),
                 "EARTHSELF_STEP_RESULT": str(folder / "result.json"),
@@ -316,8 +316,3 @@ def _catalog(value: Any) -> Path:  # noqa: ANN401
     if not path.is_absolute() or not path.is_file():
         raise BadRequest(f"inputs={str(value)!r} is not a catalogue; give a reference, or the absolute path of a folder with catalog.json")
     return path
-
-
-def _environment() -> dict[str, str]:
-    """Give the worker's environment without Airflow's own settings: they hold the platform's secrets."""
-    return {name: value for name, value in os.environ.items() if not name.upper().lstrip("_").startswith("AIRFLOW")}
