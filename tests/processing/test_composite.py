@@ -211,8 +211,9 @@ def test_products_of_one_old_baseline_stay_as_they_are(products, tmp_path):
 def test_offsets_that_fetching_did_not_find_are_decided_here(products, tmp_path):
     products.add(1500, baseline="N0510", offset=None)
     products.add(500, baseline="N0209", offset=None)
-    _, image = run(products, tmp_path)
+    result, image = run(products, tmp_path)
     assert (image == 1500).all()
+    assert [warning for warning in result.warnings if "no dark pixels confirm the offset" in warning]
 
 
 def test_a_product_without_scene_classes_is_refused_unless_told(products, tmp_path):

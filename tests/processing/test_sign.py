@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from earthself.processing.models import load_model
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.mask import mask
+from earthself.processing.steps.mosaic import mosaic
 from earthself.processing.steps.segment import segment
 from earthself.processing.steps.sign import sign
 from products import (
@@ -272,6 +273,20 @@ def test_an_offset_is_taken_off_before_the_model_sees_a_pixel(products, tmp_path
     item = signatures(tmp_path / "out")["P"]
     assert item.properties["earthself:offset"] == -1000
     assert_is(item, truth(bands, offset=-1000))
+
+
+@pytest.mark.parametrize(("options", "cautioned"), [((), True), (("--offset", "-1000"), False)])
+def test_an_offset_that_no_pixel_confirms_is_said_in_the_map(products, tmp_path, options, cautioned):
+    """A catalogue's flag is wrong at times; over snow or desert no dark pixel can tell. Who states the offset need not be told."""
+    bands = {band: np.clip(array, 2500, 4000) for band, array in random_bands(300, 280, BANDS).items()}
+    products.add("P", bands, **{"earthself:baseline": "N0400", "earthsearch:boa_offset_applied": False})
+    run(sign, products.folder, tmp_path / "out", "--model", "brightest", "--mask", "none", *options)
+    properties = signatures(tmp_path / "out")["P"].properties
+    assert properties["earthself:offset"] == -1000
+    said = "no dark pixels confirm the offset -1000"
+    assert any(said in caution for caution in properties.get("earthself:cautions", ())) == cautioned
+    document = run(mosaic, tmp_path / "out", tmp_path / "map")[1]
+    assert any(said in warning for warning in document["warnings"]) == cautioned
 
 
 def test_a_month_that_the_model_did_not_learn_a_class_in_is_said(products, tmp_path):

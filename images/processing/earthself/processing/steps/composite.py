@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from earthself.data.sentinel2 import BANDS, SCL
-from earthself.processing.calibration import item_offset
 from earthself.processing.compositing import CACHE, MASKED, Recipe, Scene, median_composite
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.offsets import Decided, item_offset
 from earthself.processing.raster import CogWriter, Grid, check_resolution, gdal, readable
 from earthself.processing.signatures import baseline_number, datatake
 from earthself.processing.step import StepContext, StepResult
@@ -49,8 +50,8 @@ def composite(
     threads = max(1, int(ctx.cpus))
     with gdal(CACHE):
         offsets = {item.id: item_offset(item, offset) for item in items}
-        base = min(offsets.values())
-        scenes = [_scene(item, bands, mask, offsets[item.id] - base) for item in items]
+        base = min(offset.value for offset in offsets.values())
+        scenes = [_scene(item, bands, mask, offsets[item.id].value - base) for item in items]
         grid = _grid(ctx, items, bands, resolution, crs)
         with CogWriter(path, grid, len(bands), "uint16", 0, categorical=False, descriptions=bands, threads=threads) as cog:
             made = median_composite(Recipe(scenes, bands, masked, threads), cog, ctx.progress)
@@ -123,16 +124,18 @@ def _grid(ctx: StepContext, items: Sequence[pystac.Item], bands: Sequence[str], 
     return Grid.for_area(area, resolution, crs)
 
 
-def _warnings(items: Sequence[pystac.Item], offsets: dict[str, int], mask: str) -> list[str]:
+def _warnings(items: Sequence[pystac.Item], offsets: Mapping[str, Decided], mask: str) -> list[str]:
     from earthself.data.radiometry import mixed_baselines
 
     said = []
     mixed = mixed_baselines(item.to_dict(include_self_link=False, transform_hrefs=False) for item in items)
     if mixed:
         said.append(mixed)
-    if len(set(offsets.values())) > 1:
-        counts = ", ".join(f"{list(offsets.values()).count(value)} with {value}" for value in sorted(set(offsets.values())))
-        said.append(f"products of different offsets ({counts}) were brought to the scale of offset {min(offsets.values())}")
+    counts = Counter(offset.value for offset in offsets.values())
+    if len(counts) > 1:
+        text = ", ".join(f"{number} with {value}" for value, number in sorted(counts.items()))
+        said.append(f"products of different offsets ({text}) were brought to the scale of offset {min(counts)}")
+    said += sorted({caution for offset in offsets.values() for caution in offset.cautions})
     if mask == "none":
         said.append("no cloud mask was used: clouds and shadows are part of the median")
     return said

@@ -138,6 +138,8 @@ class Fetcher:
             with scene:
                 found = offset_of(scene, item, self.sources, self.needs.offset)
             scene.item.properties |= {"earthself:offset": found.value, "earthself:offset_source": found.source}
+            if found.cautions:
+                scene.item.properties["earthself:cautions"] = list(found.cautions)
         return scene
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from earthself.data.radiometry import QUANTIFICATION
 from earthself.data.sentinel2 import BANDS
-from earthself.processing.calibration import item_offset
 from earthself.processing.catalog import safe_name
 from earthself.processing.compositing import MASKED
 from earthself.processing.errors import BadInput
 from earthself.processing.formulas import Formula
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.offsets import item_offset
 from earthself.processing.placing import Placement, take
 from earthself.processing.raster import CogWriter, Grid, gdal, nodata_to_zero, readable, windows
 from earthself.processing.step import StepContext, StepResult
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 WINDOW = 1024
-_QUANTIFICATION = 10000
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
@@ -67,7 +67,9 @@ def indices(
             masked = _is_masked(item, mask)
             if not masked and mask != "none" and "SCL" not in item.assets and "composite" not in item.assets:
                 warnings.append(f"{item.id} has no scene classification: its clouds are part of the indices")
-            made.append(_item(ctx, item, wanted, offset, masked=masked))
+            one, cautions = _item(ctx, item, wanted, offset, masked=masked)
+            made.append(one)
+            warnings += [f"{item.id}: {caution}" for caution in cautions]
             ctx.progress((number + 1) / len(items), item.id)
     ctx.write(made)
     message = f"{', '.join(wanted)} of {len(made)} items"
@@ -119,7 +121,10 @@ def _is_masked(item: pystac.Item, mask: str) -> bool:
     return mask != "none" and "SCL" in item.assets
 
 
-def _item(ctx: StepContext, item: pystac.Item, wanted: Mapping[str, Formula], offset: int | None, *, masked: bool) -> pystac.Item:
+def _item(
+    ctx: StepContext, item: pystac.Item, wanted: Mapping[str, Formula], offset: int | None, *, masked: bool
+) -> tuple[pystac.Item, Sequence[str]]:
+    """Write the indices of one item; returns its description and what a reader must know of its offset."""
     import rasterio
 
     needed = sorted({band for formula in wanted.values() for band in formula.bands})
@@ -128,9 +133,12 @@ def _item(ctx: StepContext, item: pystac.Item, wanted: Mapping[str, Formula], of
         lacking = ", ".join(band for band, source in sources.items() if source is None)
         raise BadInput(f"item {item.id} has no band {lacking}; fetch the product with it, or leave out what needs it")
     present = {band: source for band, source in sources.items() if source is not None}
+    cautions: Sequence[str] = ()
     if any(source.scale == 0 for source in present.values()):
-        value = item_offset(item, offset) / _QUANTIFICATION
-        present = {b: s if s.scale else _Band(s.path, s.index, 1 / _QUANTIFICATION, value) for b, s in present.items()}
+        decided = item_offset(item, offset)
+        cautions = decided.cautions
+        value = decided.value / QUANTIFICATION
+        present = {b: s if s.scale else _Band(s.path, s.index, 1 / QUANTIFICATION, value) for b, s in present.items()}
     finest = min(needed, key=lambda band: BANDS[band].resolution)
     with readable(f"item {item.id}: {finest}"), rasterio.open(present[finest].path) as dataset:
         grid = Grid.of(dataset)
@@ -139,7 +147,7 @@ def _item(ctx: StepContext, item: pystac.Item, wanted: Mapping[str, Formula], of
     paths = {name: folder / f"{name}.tif" for name in wanted}
     classes = Path(item.assets["SCL"].href) if masked else None
     _compute(wanted, paths, present, classes, grid)
-    return _described(item, wanted, paths, grid, masked=masked)
+    return _described(item, wanted, paths, grid, masked=masked), cautions
 
 
 def _source(item: pystac.Item, band: str) -> _Band | None:

@@ -194,8 +194,9 @@ def _signature(scene: Scene, model: Model, folder: Path, seen: NDArray[np.int64]
         "earthself:clear_fraction": round(clear / (total - missing), 6) if total > missing else 0.0,
         "earthself:nodata_fraction": round(missing / total, 6),
     }
-    if cautions := card.cautions(scene.item.datetime.month) if scene.item.datetime else ():
-        properties["earthself:cautions"] = list(cautions)
+    seasonal = card.cautions(scene.item.datetime.month) if scene.item.datetime else ()
+    if cautions := [*kept.get("earthself:cautions", ()), *seasonal]:
+        properties["earthself:cautions"] = cautions
     item = raster_item(scene.item.id, scene.grid, scene.item.datetime, _footprint(scene), properties)
     legend = legends.legend(card.legend)
     bits = "bits: 1 nodata, 2 cloud, 4 shadow, 8 snow, 16 outside the training, 32 no class that the model can emit, 64 water by rule"
