@@ -77,9 +77,30 @@ def test_a_failed_run_exits_1_with_the_reason(url, server) -> None:
     server.states, server.log = ["failed"], [{"event": "the provider is gone", "level": "error"}]
     done = earthself("run", *ORDER, **as_creator(url))
     assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (1, "error: search failed: the provider is gone")
+    assert "not started: sign" in done.stderr
+    assert "not started" in earthself("status", **as_creator(url)).stdout
     status = earthself("status", "--json", **as_creator(url))
     assert status.returncode == 1
     assert json.loads(status.stdout)["reason"] == "search failed: the provider is gone"
+
+
+def test_a_request_that_cannot_be_done_exits_65(url, server) -> None:
+    chain = [{"exc_type": "AirflowFailException"}, {"exc_type": "BadInput"}]
+    server.states, server.log = ["failed"], [{"event": "no such provider", "level": "error", "error_detail": chain}]
+    done = earthself("run", *ORDER, **as_creator(url))
+    assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (65, "error: search failed: no such provider")
+
+
+def test_an_estimate_of_nothing_says_why(url, server) -> None:
+    server.estimates = [0, 0]
+    sea = ["--area", "57,-4.1,57.1,-4", *ORDER[2:]]
+    done = earthself("estimate", *sea, **as_creator(url))
+    assert done.returncode == 0
+    assert "no scene was found from 2017-06-13" in done.stdout
+    assert "swapped it would lie on land" in done.stdout
+    server.estimates = [0, 3]
+    told = json.loads(earthself("estimate", *ORDER, "--json", **as_creator(url)).stdout)
+    assert (told["products"], "3 cloudier ones exist" in told["advice"][0]) == (0, True)
 
 
 def test_login_keeps_a_token_that_later_commands_use(url, server, tmp_path: Path) -> None:

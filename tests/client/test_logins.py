@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from earthself.client import LoginRefused, logins
+from earthself.client import LoginRefused, ServerNotThere, logins
 
 
 def stack(home: Path, url: str = "http://127.0.0.1:18080") -> dict[str, str]:
@@ -63,6 +63,9 @@ def test_a_stored_login_keeps_the_token_alone_and_private(tmp_path: Path) -> Non
         logins.find(None, "you", None, environ)
 
 
-def test_without_anything_the_message_says_how_to_log_in() -> None:
+def test_without_anything_the_message_says_how_to_start_or_log_in(tmp_path: Path) -> None:
+    for environ in ({"HOME": "/nowhere"}, {"HOME": "/nowhere", "EARTHSELF_HOME": str(tmp_path / "fresh")}):
+        with pytest.raises(ServerNotThere, match=r"`make up`.*`earthself login --url URL`"):
+            logins.find(None, None, None, environ)
     with pytest.raises(LoginRefused, match=r"earthself login --url http://127.0.0.1:8080"):
-        logins.find(None, None, None, {"HOME": "/nowhere"})
+        logins.find("http://127.0.0.1:8080", None, None, {"HOME": "/nowhere"})

@@ -81,13 +81,22 @@ def test_dates_come_as_text_or_objects(value: str | date, text: str) -> None:
     [
         ("13.6.2017", "2017-06-14", "start is '13.6.2017'"),
         ("2017-06-13", "soon", "end is 'soon'"),
+        ("2017-W24-2", "2017-06-14", "start is '2017-W24-2', which is not a date"),
+        ("20170613", "2017-06-14", "start is '20170613', which is not a date"),
         ("2017-06-14", "2017-06-13", "is empty"),
+        ("2017-06-13T12:00:00Z", "2017-06-13T11:00:00Z", "is empty"),
+        ("2017-06-13T12:00:00+02:00", "2017-06-13T10:00:00Z", "is empty"),
         ("2017-06-13", "2017-06-13", "is empty"),
     ],
 )
 def test_a_period_that_is_none_is_told(start: str, end: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         requests.period(start, end)
+
+
+def test_a_period_may_lie_within_a_day_and_mix_dates_with_times() -> None:
+    assert requests.period("2017-06-13", "2017-06-13T11:00:00Z") == ("2017-06-13", "2017-06-13T11:00:00Z")
+    assert requests.period("2017-06-13T23:00:00-05:00", "2017-06-14t05:00:00.5z")[1].endswith("00.5z")
 
 
 @pytest.mark.parametrize(

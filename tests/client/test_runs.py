@@ -8,7 +8,19 @@ import httpx
 import numpy as np
 import pytest
 import rasterio
-from earthself.client import BadInput, Client, LoginExpired, LoginRefused, NotAllowed, NotThere, RunFailed, ServerNotThere, TryAgain
+from earthself.client import (
+    BadInput,
+    Client,
+    LoginExpired,
+    LoginRefused,
+    NotAllowed,
+    NotThere,
+    RequestRefused,
+    RunFailed,
+    ServerNotThere,
+    TryAgain,
+)
+from earthself.client import run as run_module
 from earthself.client.logins import Login
 from earthself.client.rest import Rest
 from earthself.client.run import Progress, Run
@@ -17,6 +29,13 @@ from rasterio.transform import from_origin
 from tests.client.conftest import ESTIMATE
 
 LINZ = {"area": [14.2, 48.2, 14.4, 48.3], "start": "2017-06-13", "end": "2017-06-14"}
+
+
+DUMP = """Invalid input for param mask: 'foo' is not one of ['auto', 'scl']
+
+Failed validating 'enum' in schema:
+    {'enum': ['auto', 'scl']}
+"""
 
 
 def the_run(rest: Rest, **conf: object) -> Run:
@@ -89,10 +108,41 @@ def test_a_failed_run_says_the_reason_that_its_task_logged(rest, server) -> None
         {"event": "300 products match, more than max_products=200", "level": "error"},
         {"event": "Traceback", "level": "error"},
     ]
-    with pytest.raises(RunFailed, match="search failed: 300 products match"):
+    with pytest.raises(RunFailed, match="search failed: 300 products match") as raised:
         the_run(rest).wait()
+    assert raised.value.exit_code == 1
     with pytest.raises(NotThere, match="published nothing"):
         the_run(rest).areas()
+
+
+def test_a_request_that_cannot_be_done_is_told_from_a_run_that_broke(rest, server) -> None:
+    server.states = ["failed"]
+    chain = [{"exc_type": "AirflowFailException"}, {"exc_type": "BadRequest", "is_cause": True}]
+    server.log = [
+        {"event": "there is no model 'x'; known: baseline", "level": "error"},
+        {"event": "Task failed with exception", "level": "error", "error_detail": chain},
+    ]
+    with pytest.raises(RequestRefused, match="search failed: there is no model 'x'") as raised:
+        the_run(rest).wait()
+    assert raised.value.exit_code == 65
+
+
+def test_all_of_the_servers_errors_that_the_user_must_mend_are_known_by_name() -> None:
+    from earthself.data.errors import EarthSelfError
+    from earthself.data.radiometry import RadiometryDisagrees
+    from earthself.operators.errors import BadRequest
+
+    def family(kind: type) -> set[type]:
+        return {kind}.union(*(family(child) for child in kind.__subclasses__()))
+
+    ours = {kind for kind in family(EarthSelfError) if kind.__module__.startswith(("earthself.data.", "earthself.operators."))}
+    assert {RadiometryDisagrees, BadRequest} < ours
+    assert {kind.__name__ for kind in ours if kind.exit_code == 65} == run_module._REFUSALS
+
+
+def test_what_never_began_is_not_called_failed(rest, server) -> None:
+    server.states = ["failed"]
+    assert [(task.task, task.state) for task in the_run(rest).tasks()] == [("search", "failed"), ("sign", "not started")]
 
 
 def test_waiting_ends_at_its_limit_and_the_run_goes_on(rest, server) -> None:
@@ -191,6 +241,8 @@ def test_holes_are_explained(rest, server) -> None:
     assert "1 of 5 products are missing" in sentences[0]
     assert "run the same request again" in sentences[0]
     assert "only 30%" in sentences[1]
+    server.result["observed_fraction"] = 0.004
+    assert "less than 1% of the area" in the_run(rest).advice()[1]
 
 
 def test_an_estimate_is_read_and_newer_fields_are_left_out(rest, server) -> None:
@@ -224,12 +276,24 @@ def test_an_expired_token_is_renewed_with_a_password_and_told_without(rest, serv
         the_run(stale).status  # noqa: B018 - asking is the point
 
 
+def test_a_token_that_is_none_is_not_taken_for_missing_rights(rest, server) -> None:
+    forged = httpx.Response(403, json={"detail": "Invalid JWT token"})
+    stale = Rest(Login("http://server", token="garbage"), httpx.MockTransport(lambda _request: forged))
+    with pytest.raises(LoginExpired, match=r"earthself login.*EARTHSELF_TOKEN"):
+        the_run(stale).status  # noqa: B018 - asking is the point
+    rest.token()
+    old = rest._token
+    server.refuse = lambda request: forged if request.headers.get("Authorization") == f"Bearer {old}" else None
+    assert Client(rest).estimate(**LINZ).products == 2, "a new server secret: the password gives a new token"
+
+
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
         (httpx.Response(500, text="boom"), TryAgain, "answered 500"),
         (httpx.Response(429, json={"detail": "slow down"}), TryAgain, "slow down"),
         (httpx.Response(400, json={"detail": "Invalid input for param area"}), BadInput, "Invalid input for param area"),
+        (httpx.Response(400, json={"detail": DUMP}), BadInput, r"^Invalid input for param mask: 'foo' is not one of \['auto', 'scl'\]$"),
         (httpx.Response(422, json={"detail": [{"loc": ["body", "conf"], "msg": "is no object"}]}), BadInput, "conf: is no object"),
         (httpx.Response(404, json={"detail": "Not Found"}), NotThere, "no workflow 'land_cover_map'"),
         (httpx.Response(200, text="<html>"), ServerNotThere, "is not EarthSelf"),
@@ -245,7 +309,12 @@ def test_each_refusal_has_its_class_and_its_reason(rest, server, answer, error, 
 
 @pytest.mark.parametrize(
     ("raised", "error"),
-    [(httpx.ReadTimeout("slow"), TryAgain), (httpx.RemoteProtocolError("cut"), TryAgain), (httpx.ConnectError("no"), ServerNotThere)],
+    [
+        (httpx.ReadTimeout("slow"), TryAgain),
+        (httpx.RemoteProtocolError("cut"), TryAgain),
+        (httpx.ConnectError("no"), ServerNotThere),
+        (httpx.RemoteProtocolError("illegal request line"), ServerNotThere),
+    ],
 )
 def test_a_broken_connection_says_what_to_do(raised, error) -> None:
     def break_off(_request: httpx.Request) -> httpx.Response:

@@ -16,19 +16,20 @@ def advice(rest: Rest, conf: dict[str, Any], result: dict[str, Any]) -> list[str
     """Return sentences for a person about a run with this conf and result; none for a complete one."""
     products = result.get("products") or {}
     if result.get("status") == "empty":
-        return _empty(rest, conf)
+        return nothing_found(rest, conf)
     said = []
     if failed := products.get("failed"):
         again = any(loss.get("retry") for loss in failed)
         hint = "run the same request again: only the missing ones are processed" if again else "their errors say why"
         said.append(f"{len(failed)} of {products.get('found', len(failed))} products are missing from the map; {hint}")
     if (observed := result.get("observed_fraction")) is not None and observed < 0.5:
-        said.append(f"only {observed:.0%} of the area was observed; a longer period or a higher max_cloud_cover may fill the rest")
+        share = f"only {observed:.0%}" if observed >= 0.01 else "less than 1%"
+        said.append(f"{share} of the area was observed; a longer period or a higher max_cloud_cover may fill the rest")
     return said
 
 
-def _empty(rest: Rest, conf: dict[str, Any]) -> list[str]:
-    """Find out why nothing was found: clouds, the sea, swapped coordinates, or no scenes at all."""
+def nothing_found(rest: Rest, conf: dict[str, Any]) -> list[str]:
+    """Find out why no product matches: clouds, the sea, swapped coordinates, or no scenes at all."""
     period = f"from {conf.get('start')} to {conf.get('end')}"
     cover = conf.get("max_cloud_cover", 60)
     cloudy, provider = _with_any_cloud(rest, conf)

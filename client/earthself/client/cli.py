@@ -119,13 +119,14 @@ def estimate(
 ) -> None:
     """Say what a land-cover map would cost, without starting anything."""
     requests.area(area)
-    found = connect(url, user).estimate(
-        area=area, start=start, end=end, collection=collection, provider=provider, max_cloud_cover=max_cloud_cover
-    )
+    client = connect(url, user)
+    options = {"collection": collection, "provider": provider, "max_cloud_cover": max_cloud_cover}
+    found = client.estimate(area=area, start=start, end=end, **options)
+    advice = [] if found.products else client.advice(area=area, start=start, end=end, **options)
     if as_json:
-        _print(asdict(found))
+        _print({**asdict(found), "advice": advice})
     else:
-        show_estimate(found)
+        show_estimate(found, advice)
 
 
 @app.command()

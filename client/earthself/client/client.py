@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from earthself.client import logins, requests
+from earthself.client.advice import nothing_found
 from earthself.client.errors import BadInput, NotThere
 from earthself.client.estimate import Estimate
 from earthself.client.rest import Rest
@@ -44,6 +45,10 @@ class Client:
     def estimate(self, *, area: requests.AreaLike, start: str | date, end: str | date, **options: Any) -> Estimate:  # noqa: ANN401
         """Ask what a land-cover map would cost; arguments as for `land_cover_map`. Nothing is started."""
         return Estimate.from_dict(self._rest.post("/earthself/api/v1/estimate", _conf(area, start, end, options)))
+
+    def advice(self, *, area: requests.AreaLike, start: str | date, end: str | date, **options: Any) -> list[str]:  # noqa: ANN401
+        """Say why no product matches and what to do about it, one sentence each; arguments as for `estimate`, which found none."""
+        return nothing_found(self._rest, _conf(area, start, end, options))
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
         """Start any workflow of the server with its conf."""

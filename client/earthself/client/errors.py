@@ -56,3 +56,9 @@ class TryAgain(ClientError):
 
 class RunFailed(ClientError):
     """The workflow ended without a result; the message is the reason that the failed task logged."""
+
+
+class RequestRefused(RunFailed):
+    """The workflow ended because what it was asked for cannot be done so; the same request fails again."""
+
+    exit_code = 65

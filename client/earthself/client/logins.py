@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from earthself.client.errors import LoginRefused
+from earthself.client.errors import LoginRefused, ServerNotThere
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_USER = "creator"
@@ -41,7 +41,7 @@ def find(url: str | None, user: str | None, password: str | None, environ: Mappi
     The server is the first of: `url`, EARTHSELF_URL, the local stack that runs from EARTHSELF_HOME (or `.earthself` here or
     above), the last `earthself login`, http://127.0.0.1:8080. The credentials are the first of: the arguments,
     EARTHSELF_USER with EARTHSELF_PASSWORD, EARTHSELF_TOKEN, the local stack's `passwords.json`, the stored login.
-    Raises `LoginRefused` when there are none.
+    Raises `LoginRefused` when there are none, `ServerNotThere` when not even a server was named.
     """
     home = _home(environ)
     stack = _json(home / "stack.json").get("url", "") if home else ""
@@ -62,6 +62,11 @@ def find(url: str | None, user: str | None, password: str | None, environ: Mappi
             raise LoginRefused(f"the local stack has no user {name!r}, only {', '.join(sorted(passwords))}; choose one of them")
     if stored.get("url") == place and stored.get("token") and user in {None, stored.get("user")}:
         return Login(place, user=stored.get("user", ""), token=stored["token"])
+    if place == DEFAULT_URL and not (url or environ.get("EARTHSELF_URL") or stack or stored):
+        raise ServerNotThere(
+            "no local stack runs here and no server was named; start the stack with `make up`, or log in elsewhere with "
+            "`earthself login --url URL`"
+        )
     raise LoginRefused(f"not logged in at {place}; run `earthself login --url {place}`, or set EARTHSELF_USER and EARTHSELF_PASSWORD")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from earthself.client.errors import BadInput
 
 AreaLike = Sequence[float] | dict[str, Any] | str | Path | Any
 """[west, south, east, north], "west,south,east,north", GeoJSON (object, text or file), or anything with `__geo_interface__`."""
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
+"""Python reads more than that, such as 2017-W24-2, which the server does not."""
 
 
 def area(value: AreaLike) -> list[float] | dict[str, Any]:
@@ -31,19 +35,28 @@ def instant(name: str, value: str | date | datetime) -> str:
     """Return a date or time as RFC 3339 text; raises `BadInput` naming `name`."""
     if isinstance(value, date):
         return value.isoformat()
+    slip = BadInput(f"{name} is {value!r}, which is not a date; write it like 2017-06-13 or 2017-06-13T10:00:00Z")
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise slip
     try:
-        datetime.fromisoformat(value)
-    except (ValueError, TypeError):
-        raise BadInput(f"{name} is {value!r}, which is not a date; write it like 2017-06-13 or 2017-06-13T10:00:00Z") from None
+        datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise slip from None
     return value
 
 
 def period(start: str | date, end: str | date) -> tuple[str, str]:
     """Return both ends of `[start, end)`; raises `BadInput` for an empty period."""
     first, last = instant("start", start), instant("end", end)
-    if first[:10] > last[:10] or first == last:
+    if _moment(first) >= _moment(last):
         raise BadInput(f"the period from {first} to {last} is empty; end is the day after the last day and lies after start")
     return first, last
+
+
+def _moment(text: str) -> datetime:
+    """Read what `instant` gave; what names no zone is taken as UTC (the server refuses a time without one)."""
+    moment = datetime.fromisoformat(text.upper())
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def centre(area_: list[float] | dict[str, Any]) -> tuple[float, float]:

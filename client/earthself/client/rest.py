@@ -92,7 +92,7 @@ class Rest:
 
     def _once(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
         answer = self._send(method, path, headers={"Authorization": f"Bearer {self.token()}"}, **options)
-        if answer.status_code == 401 and self._password:
+        if _login_is_void(answer) and self._password:
             self._token = ""  # it expired; the password gives a new one
             answer = self._send(method, path, headers={"Authorization": f"Bearer {self.token()}"}, **options)
         self._check(answer)
@@ -110,6 +110,8 @@ class Rest:
         except httpx.UnsupportedProtocol as error:
             raise BadInput(f"{self.url!r} is not an address; it begins with http:// or https://") from error
         except httpx.TransportError as error:
+            if "illegal" in str(error):  # h11's word for what is no HTTP at all, such as EarthSignature's gRPC port
+                raise self._stranger() from error
             raise TryAgain(f"the connection to {self.url} broke ({error}); try again") from error
 
     def _check(self, answer: httpx.Response) -> None:
@@ -117,8 +119,10 @@ class Rest:
         if answer.is_success:
             return
         detail = _detail(answer)
-        if status == 401:
-            raise LoginExpired(f"your login at {self.url} is not valid any more; run `earthself login`")
+        if _login_is_void(answer):
+            raise LoginExpired(
+                f"your login at {self.url} is not valid or too old; run `earthself login`, or replace EARTHSELF_TOKEN where it is set"
+            )
         if status == 403:
             raise NotAllowed(
                 f"{self.user or 'this user'} may not do this at {self.url}; log in as somebody who may start workflows, such as creator"
@@ -137,12 +141,23 @@ class Rest:
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            raise ServerNotThere(f"what answers at {self.url} is not EarthSelf; check the address, or EARTHSELF_URL")
+            raise self._stranger()
         return content
+
+    def _stranger(self) -> ServerNotThere:
+        return ServerNotThere(f"what answers at {self.url} is not EarthSelf; check the address and its port, or EARTHSELF_URL")
+
+
+def _login_is_void(answer: httpx.Response) -> bool:
+    """Tell a token that is not accepted (Airflow answers 401 to an expired one, 403 to a forged one) from rights that are missing."""
+    return answer.status_code == 401 or (answer.status_code == 403 and "JWT" in _detail(answer))
 
 
 def _detail(answer: httpx.Response) -> str:
-    """Return the reason in an error answer: Airflow's `detail` is a text, a list of field errors, or an object with a reason."""
+    """Return the reason in an error answer: Airflow's `detail` is a text, a list of field errors, or an object with a reason.
+
+    Of a text the first line: what follows there is the dump of a schema.
+    """
     try:
         detail = answer.json().get("detail", "")
     except (ValueError, AttributeError):
@@ -151,4 +166,4 @@ def _detail(answer: httpx.Response) -> str:
         return "; ".join(f"{'.'.join(str(p) for p in part.get('loc', [])[1:])}: {part.get('msg', '')}" for part in detail)
     if isinstance(detail, dict):
         return str(detail.get("message") or detail.get("reason") or detail)
-    return str(detail) or answer.reason_phrase
+    return str(detail).strip().partition("\n")[0] or answer.reason_phrase

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from earthself.client.advice import advice
-from earthself.client.errors import ClientError, NotThere, RunFailed, ServerNotThere, TryAgain
+from earthself.client.errors import ClientError, NotThere, RequestRefused, RunFailed, ServerNotThere, TryAgain
 from earthself.client.estimate import Estimate
 from earthself.client.rest import Note, Rest
 from earthself.client.results import ClassArea, ResultFolder
@@ -21,6 +21,8 @@ from earthself.client.results import ClassArea, ResultFolder
 FINISHED = frozenset({"success", "failed"})
 _DONE = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _PUBLISH = "publish"
+_REFUSALS = frozenset({"BadInput", "BadRequest", "CredentialsRefused", "RadiometryDisagrees"})
+"""Classes of the server's errors that the user must mend (exit 65), as the log of a failed task names them."""
 _PATIENCE = 120.0
 """Seconds that a run which is waited for outlives its web server: as long as a restart may take."""
 
@@ -32,7 +34,7 @@ class Progress:
     task: str
     """The task's id."""
     state: str
-    """waiting, running, success, failed or skipped."""
+    """waiting, running, success, failed, skipped, or "not started" where something before it failed."""
     done: int
     """Instances that ended."""
     total: int
@@ -78,7 +80,8 @@ class Run:
 
         `progress` is called with all tasks whenever one of them changed or ran for another second, `note` with a line when the
         server does not answer: a restart of it is waited for (2 minutes). Raises `RunFailed` with the reason that the failed
-        task logged, and `TryAgain` after the timeout or the 2 minutes; the run goes on then.
+        task logged (`RequestRefused` where the request is what must change), and `TryAgain` after the timeout or the 2 minutes;
+        the run goes on then.
         """
         deadline = time.monotonic() + timeout if timeout is not None else None
         shown: list[tuple[str, str, int, int, int]] = []
@@ -92,7 +95,7 @@ class Run:
                         shown = now
                         progress(tasks)
                 if status == "failed":
-                    raise RunFailed(self.reason())
+                    raise self._failure()
             if status == "success":
                 return self
             if deadline is not None and time.monotonic() > deadline:
@@ -132,9 +135,13 @@ class Run:
 
     def reason(self) -> str:
         """Return what the first failed task logged as the reason, or an empty text where nothing failed."""
+        return str(self._failure())
+
+    def _failure(self) -> RunFailed:
+        """Make the error of a failed run from the log of the task that failed first."""
         failed = [instance for instance in self._instances() if instance["state"] == "failed"]
         if not failed:
-            return ""
+            return RunFailed()
         first = min(failed, key=lambda instance: str(instance["end_date"]))
         address = f"{self._address}/taskInstances/{quote(first['task_id'])}/logs/{first['try_number']}"
         try:
@@ -143,7 +150,9 @@ class Run:
             events = []
         lines = [event for event in events if isinstance(event, dict) and event.get("level") in {"error", "critical"}]
         text = str(lines[0]["event"]) if lines else f"its log says no more; read it at {self.url}"
-        return f"{first['task_id']} failed: {text}"
+        raised = {cause.get("exc_type") for event in lines for cause in event.get("error_detail") or ()}
+        kind = RequestRefused if raised & _REFUSALS else RunFailed
+        return kind(f"{first['task_id']} failed: {text}")
 
     @property
     def result(self) -> dict[str, Any]:
@@ -203,8 +212,10 @@ class Run:
 def _progress(name: str, group: list[dict[str, Any]]) -> Progress:
     states = Counter(str(instance["state"]) for instance in group)
     done = sum(count for state, count in states.items() if state in _DONE)
-    if states["failed"] or states["upstream_failed"]:
+    if states["failed"]:
         state = "failed"
+    elif states["upstream_failed"]:
+        state = "not started"
     elif done == len(group):
         state = "skipped" if states["skipped"] + states["removed"] == len(group) else "success"
     elif done or states["running"] or states["queued"] or states["up_for_retry"]:

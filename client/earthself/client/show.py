@@ -7,14 +7,19 @@ from typing import Any, Self
 
 from earthself.client.estimate import Estimate
 from earthself.client.results import ClassArea
-from earthself.client.run import Progress, Run
+from earthself.client.run import FINISHED, Progress, Run
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_MARKS = {"success": ("done", "green"), "failed": ("failed", "red"), "skipped": ("skipped", "dim"), "running": ("running", "cyan")}
-
+_MARKS = {
+    "success": ("done", "green"),
+    "failed": ("failed", "red"),
+    "skipped": ("skipped", "dim"),
+    "running": ("running", "cyan"),
+    "not started": ("not started", "dim"),
+}
 
 _FILES = {
     "report.html": "all of it on one page, for the browser",
@@ -61,6 +66,9 @@ class Follower:
             if task.state in {"success", "failed", "skipped"} and task.task not in self._told:
                 self._told.add(task.task)
                 self._console.print(_line(task))
+        if untried := [task.task for task in tasks if task.state == "not started" and task.task not in self._told]:
+            self._told.update(untried)
+            self._console.print(f"  not started: {', '.join(untried)}", markup=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
         """Show a line between those of the tasks."""
@@ -71,19 +79,21 @@ def show_tasks(run: Run, state: str, tasks: list[Progress], reason: str) -> None
     """Print how each task of a run stands."""
     console = Console(highlight=False)
     console.print(f"{run.run_id}: {state}", markup=False)
-    console.print(_task_table(tasks))
+    console.print(_task_table(tasks, idle="not started" if state in FINISHED else "waiting"))
     if reason:
         console.print(Text(reason, "red"))
     console.print(run.url, markup=False, soft_wrap=True)
 
 
-def show_estimate(estimate: Estimate) -> None:
-    """Print what a run would cost."""
+def show_estimate(estimate: Estimate, advice: list[str]) -> None:
+    """Print what a run would cost, or why there is nothing to run."""
     console = Console(highlight=False)
     console.print(str(estimate), markup=False, soft_wrap=True)
     console.print(estimate.basis, markup=False, soft_wrap=True)
     for warning in estimate.warnings:
         console.print(Text(f"warning: {warning}", "yellow"))
+    for sentence in advice:
+        console.print(Text(sentence, "bold"), soft_wrap=True)
 
 
 def show_result(run: Run, result: dict[str, Any], areas: list[ClassArea], places: dict[str, str], advice: list[str]) -> None:
@@ -125,10 +135,10 @@ def _show_files(console: Console, places: dict[str, str]) -> None:
         console.print(f"  {shown:<20}{_FILES.get(name, '')}", markup=False, soft_wrap=True)
 
 
-def _task_table(tasks: list[Progress]) -> Table:
+def _task_table(tasks: list[Progress], idle: str = "waiting") -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
     for task in tasks:
-        text, style = _MARKS.get(task.state, ("waiting", "dim"))
+        text, style = _MARKS.get(task.state, (idle, "dim"))
         batches = f"{task.done}/{task.total}" if task.total > 1 else ""
         table.add_row(task.task, Text(text, style), batches, f"{task.seconds:.1f} s" if task.seconds else "")
     return table
