@@ -29,7 +29,7 @@ areas <- head(areas[order(-areas$hectares), ], top)
 
 dir.create(output, showWarnings = FALSE, recursive = TRUE)
 part <- file.path(output, ".chart.pdf")
-pdf(part, title = known$title)
+pdf(gsub("%", "%%", part, fixed = TRUE), title = known$title) # pdf() reads % as a format
 par(mar = c(5, 12, 4, 2))
 barplot(rev(areas$hectares), names.arg = rev(areas$name), horiz = TRUE, las = 1, xlab = "hectares", main = known$title)
 invisible(dev.off())

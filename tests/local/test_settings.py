@@ -14,6 +14,7 @@ from earthself.local.errors import BadSetting, PortTaken
 from earthself.local.home import Home, write_private
 from earthself.local.settings import Settings
 from earthself.local.sources import eodag_connection
+from earthself.local.stack import Stack
 from earthself.local.surroundings import surroundings
 
 
@@ -68,6 +69,21 @@ def test_passwords_are_made_once_for_three_users_and_kept_private(tmp_path: Path
     home.passwords_file.chmod(0o644)
     home.passwords()
     assert stat.S_IMODE(home.passwords_file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"EARTHSELF_PORT": "28051", "EARTHSELF_SIGNATURE_PORT": "28051"}, "EARTHSELF_PORT and EARTHSELF_SIGNATURE_PORT are both 28051"),
+        ({"EARTHSELF_SIGNATURE_PORT": "8082"}, "EARTHSELF_SIGNATURE_PORT and EARTHSELF_SAMPLE_PORT are both 8082"),
+    ],
+)
+def test_two_servers_on_one_port_are_refused_before_anything_starts(tmp_path: Path, chosen: dict[str, str], message: str) -> None:
+    stack = Stack(Settings.from_environment({"EARTHSELF_HOME": str(tmp_path / "home"), "EARTHSELF_PORT": "0", **chosen}))
+    with pytest.raises(BadSetting, match=message):
+        stack.up()
+    assert stack.home.running() is None
+    assert stack.home.sample_port() == 0
 
 
 def test_a_private_file_is_never_half_written(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+from collections.abc import Mapping
 
-from earthself.local.errors import PortTaken
+from earthself.local.errors import BadSetting, PortTaken
 from earthself.local.settings import HOST
 
 
@@ -39,6 +41,13 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def require_different(chosen: Mapping[str, int]) -> None:
+    """Raise `BadSetting` when two variables name the same port."""
+    for (variable, port), (other, same) in itertools.combinations(chosen.items(), 2):
+        if port == same:
+            raise BadSetting(f"{variable} and {other} are both {port}; give each a port of its own, or 0 for a free one")
 
 
 def require_free(port: int, variable: str, purpose: str) -> None:

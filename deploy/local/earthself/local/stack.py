@@ -144,6 +144,9 @@ class Stack:
             signature_port=self.settings.signature_port or next(free),
             sample_port=wanted,
         )
+        ports.require_different(
+            {"EARTHSELF_PORT": settings.port, "EARTHSELF_SIGNATURE_PORT": settings.signature_port, "EARTHSELF_SAMPLE_PORT": wanted}
+        )
         ports.require_free(settings.port, "EARTHSELF_PORT", "web interface")
         ports.require_free(settings.signature_port, "EARTHSELF_SIGNATURE_PORT", "EarthSignature server")
         ports.require_free(wanted, "EARTHSELF_SAMPLE_PORT", "sample provider")
