@@ -17,7 +17,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from earthself.data.manifest import changed_outputs, read_manifest
 from earthself.data.workspace import Workspace
-from earthself.operators import PublishOperator, times
+from earthself.operators import PublishOperator, catalogs, times
 from earthself.operators.errors import OperatorError
 from earthself.operators.history import RUN, History
 from earthself.operators.publish import OUTPUTS, check_result
@@ -59,6 +59,16 @@ def test_warnings_say_what_a_reader_must_know(complete, read):
     report = complete.report.read_text()
     for warning in read(complete.result)["warnings"]:
         assert warning in report
+
+
+def test_baselines_that_only_the_batches_together_mix_are_said(context, workspace, read):
+    run = finished.run(workspace)
+    path = catalogs.item_paths(run.signatures)[1]
+    item = read(path)
+    item["properties"]["earthself:baseline"] = "N0209"
+    path.write_text(json.dumps(item))
+    publish(context, run)
+    assert "the map is made of products of the baselines N0209, N0510" in read(run.result)["warnings"]
 
 
 def test_the_manifest_explains_the_run(complete):

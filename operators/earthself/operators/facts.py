@@ -151,7 +151,7 @@ def gather(run: RunFolder) -> Facts:
         land_cover=maps[0] if maps else None,
         rows=rows,
         area_km2=Area.from_conf(request["area"]).geodesic_m2 / 1e6,
-        warnings=tuple(_warnings(run, steps, failures, maps, rows)),
+        warnings=(*_warnings(run, steps, failures, maps, rows), *_mixed(signatures)),
         phases=_phases(steps),
         bytes_read=int(_total(steps, "bytes_read")),
         pixels=int(_total(steps, "pixels", only="sign")),
@@ -229,6 +229,12 @@ def _warnings(
     said += notes.collect(run)
     said += [str(warning) for account in steps.values() for warning in account["document"].get("warnings", ())]
     return list(dict.fromkeys(said))
+
+
+def _mixed(signatures: list[dict[str, Any]]) -> list[str]:
+    """Say that the baselines are mixed where no batch could see it: each knows its own products only."""
+    baselines = sorted({str(item["properties"].get("earthself:baseline") or "unknown") for item in signatures})
+    return [f"the map is made of products of the baselines {', '.join(baselines)}"] if len(baselines) > 1 else []
 
 
 def _phases(steps: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -121,10 +121,9 @@ def _warnings(made: list[pystac.Item], failures: list[dict[str, Any]]) -> list[s
     baselines = sorted({str(item.properties.get("earthself:baseline") or "unknown") for item in made})
     if len(baselines) > 1:
         said.append(f"products of the baselines {', '.join(baselines)} are mixed; each was corrected with its own offset")
-    unmasked = sum(item.properties.get("earthself:mask") == "none" for item in made)
-    if unmasked:
-        said.append(f"{unmasked} products were not masked for clouds, because mask=none was asked for")
-    above = sum(is_l1c(item) for item in made)
-    if above:
-        said.append(f"{above} products are L1C, reflectance above the atmosphere; models are trained on surface reflectance (L2A)")
+    # Of a run's many batches each says its own: what is true of several must be the same sentence, so it has no numbers.
+    if any(item.properties.get("earthself:mask") == "none" for item in made):
+        said.append("products were not masked for clouds, because mask=none was asked for")
+    if any(is_l1c(item) for item in made):
+        said.append("there are L1C products, reflectance above the atmosphere; models are trained on surface reflectance (L2A)")
     return said
