@@ -157,6 +157,18 @@ def test_parameters_are_read_by_their_annotations(folders):
     assert result["message"] == repr(("--weird", 1, 0.5, False, "a", (), [], None, {}))
 
 
+@pytest.mark.parametrize("given", [["--result", "{}"], ["--result={}"]])
+@pytest.mark.parametrize("rest", [[], ["--input"], ["--output", "out", "--input"]])
+def test_a_command_line_that_cannot_be_read_is_said_in_the_result_too(tmp_path, monkeypatch, given, rest):
+    for name in ("INPUT", "OUTPUT", "RESULT"):
+        monkeypatch.delenv(f"EARTHSELF_STEP_{name}", raising=False)
+    file = tmp_path / "new" / "result.json"
+    assert step_main(copying, [*(word.format(file) for word in given), *rest]) == 65
+    document = json.loads(file.read_text())
+    assert document["status"] == "failed"
+    assert "--input" in document["message"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

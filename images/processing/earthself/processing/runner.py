@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -48,7 +49,6 @@ class _Call:
 
     input: Path
     output: Path
-    result: Path | None
     scratch: Path | None
     cpus: float
     memory: int | None
@@ -60,10 +60,9 @@ def run_step(function: Step, arguments: Sequence[str], name: str | None = None) 
     """Run `function` with the folders of the environment or of `--input`, `--output`; returns the exit code."""
     name = name or str(getattr(function, "__name__", "step"))
     as_json = "--json" in arguments
-    result_file = Path(os.environ["EARTHSELF_STEP_RESULT"]) if os.environ.get("EARTHSELF_STEP_RESULT") else None
+    result_file = _result_file(arguments)
     try:
         call = _read_call(name, arguments)
-        result_file = call.result or result_file
         with _stoppable() as partials:
             document = _run(function, name, call, partials)
     except _Stopped:
@@ -101,6 +100,16 @@ def _run(function: Step, name: str, call: _Call, partials: list[Path]) -> dict[s
         return result_document(replace(result, metrics=measured | dict(result.metrics)), context.outputs or 0)
 
 
+def _result_file(arguments: Sequence[str]) -> Path | None:
+    """Find the file of the result document before all else, so that it can say what is wrong with the rest of the command line."""
+    for word, following in pairwise((*arguments, "")):
+        text = following if word == "--result" else word.removeprefix("--result=") if word.startswith("--result=") else ""
+        if text:
+            return Path(text)
+    variable = os.environ.get("EARTHSELF_STEP_RESULT")
+    return Path(variable) if variable else None
+
+
 def _read_call(name: str, arguments: Sequence[str]) -> _Call:
     given: dict[str, str] = {}
     parameters: list[str] = []
@@ -123,7 +132,6 @@ def _read_call(name: str, arguments: Sequence[str]) -> _Call:
     return _Call(
         Path(str(paths["input"])).absolute(),
         Path(str(paths["output"])).absolute(),
-        Path(paths["result"]) if paths["result"] else None,
         Path(paths["scratch"]) if paths["scratch"] else None,
         _number("EARTHSELF_STEP_CPUS") or float(_cores()),
         int(_number("EARTHSELF_STEP_MEMORY") or 0) or None,
