@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import earthself.operators.history
 import pytest
 import sqlalchemy as sa
+from earthself.data.area import Area
 from earthself.operators import estimate, workers
 from earthself.operators.errors import BadRequest
 from earthself.operators.history import HEAD, RUN, History, HistoryBroken, Record
@@ -31,6 +33,12 @@ class Provider:
 def record(**changes) -> Record:
     usual = {"step": "sign", "version": "1", "dag_id": "d", "run_id": "r", "products": 5, "pixels": 10_000_000, "bytes_read": 150_000_000}
     return Record(**{**usual, "seconds": 30.0, "cpu_seconds": 40.0, "peak_memory": 10**9, **changes})
+
+
+def a_run(number: int) -> Record:
+    """A run of the area of `CONF`."""
+    columns, rows = estimate.extent(Area.from_conf(AREA))
+    return record(step=RUN, run_id=f"r{number}", area_columns=columns, area_rows=rows)
 
 
 def test_the_first_estimate_says_that_it_is_a_guess(workspace):
@@ -55,10 +63,11 @@ def test_more_products_take_longer_but_a_known_start_remains(workspace):
 def test_history_sets_the_scale_and_the_range(workspace):
     before = estimate.estimate(CONF, Provider(20))
     with History() as history:
-        for slow in (1.8, 2.0, 2.0, 2.0, 2.4):
-            one = record()
-            history.add(record(cpu_seconds=slow * estimate.step_model(one)))
-            history.add(record(step=RUN, seconds=slow * estimate.run_model(one)))
+        for number, slow in enumerate((1.8, 2.0, 2.0, 2.0, 2.4)):
+            history.add(record(cpu_seconds=slow * estimate.step_model(record())))
+            one = a_run(number)
+            work = estimate.run_work(one)
+            history.replace(replace(one, seconds=slow * work.wall(), cpu_seconds=slow * work.cpu(), bytes_read=round(15 * work.pixels())))
     after = estimate.estimate(CONF, Provider(20))
     assert after.minutes == pytest.approx(2 * before.minutes, rel=0.01)
     assert after.cpu_minutes == pytest.approx(2 * before.cpu_minutes, rel=0.01)
@@ -67,9 +76,56 @@ def test_history_sets_the_scale_and_the_range(workspace):
     assert after.gigabytes_needed == pytest.approx(before.gigabytes_needed * 15 / 12, rel=0.01), "15 bytes a pixel were read"
 
 
+def test_steps_alone_set_the_scale_of_the_processor_and_the_bytes(workspace):
+    before = estimate.estimate(CONF, Provider(20))
+    with History() as history:
+        history.add(record(cpu_seconds=2 * estimate.step_model(record())))
+    after = estimate.estimate(CONF, Provider(20))
+    assert after.cpu_minutes == pytest.approx(2 * before.cpu_minutes, rel=0.01)
+    assert after.gigabytes_needed == pytest.approx(before.gigabytes_needed * 15 / 12, rel=0.01)
+
+
+def test_the_same_request_is_told_what_it_took_before(workspace):
+    """Products that are much smaller than the area are signed quicker than the rough model thinks."""
+    took = (39.9, 50.3, 62.2)
+    with History() as history:
+        for number, seconds in enumerate(took):
+            history.add(record(products=2, pixels=700_000, cpu_seconds=2.5, bytes_read=500_000))
+            history.add(record(products=2, pixels=700_000, cpu_seconds=2.5, bytes_read=500_000))
+            history.replace(replace(a_run(number), products=4, pixels=1_400_000, seconds=seconds, cpu_seconds=11.0, bytes_read=1_000_000))
+    found = estimate.estimate(CONF, Provider(4))
+    assert found.minutes == pytest.approx(50.3 / 60, abs=0.01)
+    assert 39.9 / 60 < found.minutes_low < found.minutes < found.minutes_high < 62.2 / 60
+    assert found.cpu_minutes == pytest.approx(11 / 60, abs=0.01)
+    assert found.gigabytes_needed == 0.001
+
+
+def test_a_run_whose_area_is_not_known_is_left_out(workspace):
+    before = estimate.estimate(CONF, Provider(4))
+    with History() as history:
+        history.add(record(step=RUN, seconds=10_000.0))
+    assert estimate.estimate(CONF, Provider(4)).minutes == before.minutes
+
+
+def test_a_database_of_before_keeps_its_rows(tmp_path, monkeypatch):
+    from alembic import command
+
+    upgrade = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+    with History(f"sqlite:///{tmp_path}/h.db"):
+        pass
+    with closing(sqlite3.connect(tmp_path / "h.db")) as connection, connection:
+        connection.execute("INSERT INTO step_history VALUES (1, '2026-01-01 00:00:00', 'sign', '', 'd', 'r', 1, 2, 3, 4.0, 5.0, 6)")
+    monkeypatch.undo()
+    with History(f"sqlite:///{tmp_path}/h.db") as history:
+        assert history.recent("sign") == [Record("sign", "", "d", "r", 1, 2, 3, 4.0, 5.0, 6)]
+        history.replace(a_run(1))
+        assert history.recent(RUN)[0].area_rows == a_run(1).area_rows
+
+
 def test_two_runs_are_too_few_for_a_spread(workspace):
     with History() as history:
-        history.add(record(step=RUN))
+        history.add(a_run(1))
     assert "too few" in estimate.estimate(CONF, Provider(20)).basis
 
 

@@ -255,6 +255,7 @@ def test_the_run_is_remembered_for_later_estimates(context, workspace):
     assert record.products == 2
     assert record.pixels == 8192
     assert record.cpu_seconds == 5
+    assert (record.area_columns, record.area_rows) == pytest.approx((64, 64), abs=8)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,10 @@ class Work:
     area_megapixels: float
     """Million 10 m pixels of the area."""
 
+    def pixels(self) -> float:
+        """10 m pixels of all products."""
+        return self.products * self.megapixels * 1e6
+
     def sign_cpu(self) -> float:
         """Processor seconds of `sign` by the rough model."""
         return SIGN.seconds(self._batches(), self.products, self.products * self.megapixels)
@@ -124,12 +128,12 @@ def estimate(conf: Mapping[str, Any], sources: Sources) -> Estimate:
 
     wanted = search_request(conf)
     count = sources.count(wanted)
-    work = work_of(count.products, wanted.area)
-    steps, runs, trouble = _history()
-    cpu_scale, _, _ = spread([_ratio(step.cpu_seconds, step_model(step)) for step in steps])
-    scale, low, high = spread([_ratio(run.seconds, run_model(run)) for run in runs])
-    bytes_a_pixel = _median([step.bytes_read / step.pixels for step in steps if step.pixels and step.bytes_read]) or _BYTES_A_PIXEL
-    needed = count.products * work.megapixels * 1e6 * bytes_a_pixel
+    work = work_of(count.products, *extent(wanted.area))
+    past, trouble = _past()
+    scale, low, high = spread(past.wall)
+    cpu_scale, _, _ = spread(past.cpu)
+    bytes_a_pixel = _median(past.bytes_a_pixel) or _BYTES_A_PIXEL
+    needed = work.pixels() * bytes_a_pixel
     minutes = work.wall() / 60
     return Estimate(
         products=count.products,
@@ -139,7 +143,7 @@ def estimate(conf: Mapping[str, Any], sources: Sources) -> Estimate:
         minutes=round(minutes * scale, 2),
         minutes_low=round(minutes * low, 2),
         minutes_high=round(minutes * high, 2),
-        basis=_basis(len(steps), len(runs)),
+        basis=_basis(past.steps, len(past.wall)),
         provider=count.provider,
         warnings=(*count.warnings, *trouble),
     )
@@ -154,25 +158,30 @@ def refuse_too_many(found: Estimate, max_products: int) -> None:
         )
 
 
-def work_of(products: int, area: Area) -> Work:
-    """Guess the pixels from the area's bounding box: windows are cut to blocks of 512, and no product is larger than a tile."""
+def extent(area: Area) -> tuple[int, int]:
+    """Give columns and rows of the area's bounding box in 10 m pixels."""
     west, south, east, north = area.unwrapped().bounds
     across = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2)) / 10
-    down = (north - south) * 110_574 / 10
-    window = [min(_TILE_PIXELS, max(size, 1) + _BLOCK_PIXELS) for size in (across, down)]
-    return Work(products, window[0] * window[1] / 1e6, across * down / 1e6)
+    return max(1, round(across)), max(1, round((north - south) * 110_574 / 10))
+
+
+def work_of(products: int, columns: int, rows: int) -> Work:
+    """Guess the pixels from the area's bounding box: windows are cut to blocks of 512, and no product is larger than a tile.
+
+    Products may well be smaller. So runs of the past are weighed with this same guess, never with the pixels that they really signed.
+    """
+    window = [min(_TILE_PIXELS, size + _BLOCK_PIXELS) for size in (columns, rows)]
+    return Work(products, window[0] * window[1] / 1e6, columns * rows / 1e6)
+
+
+def run_work(record: Record) -> Work:
+    """Give the work of an earlier run as its own estimate would have seen it."""
+    return work_of(record.products, record.area_columns, record.area_rows)
 
 
 def step_model(record: Record) -> float:
     """Give the processor seconds of one `sign` process by the rough model."""
     return SIGN.seconds(1, record.products, record.pixels / 1e6)
-
-
-def run_model(record: Record) -> float:
-    """Give the wall-clock seconds of a run by the rough model; its pixels are those of the area, times the products."""
-    products = max(1, record.products)
-    megapixels = record.pixels / products / 1e6
-    return Work(record.products, megapixels, megapixels).wall()
 
 
 def spread(ratios: Sequence[float]) -> tuple[float, float, float]:
@@ -186,15 +195,35 @@ def spread(ratios: Sequence[float]) -> tuple[float, float, float]:
     return middle, _quantile(ordered, 0.1), _quantile(ordered, 0.9)
 
 
-def _history() -> tuple[list[Record], list[Record], list[str]]:
-    """Earlier steps, earlier runs, and why there are none: an estimate is no reason to fail."""
+@dataclass(frozen=True)
+class _Past:
+    """What earlier runs, or where there are none earlier steps, really took."""
+
+    steps: int = 0
+    """How many steps are known."""
+    wall: tuple[float, ...] = ()
+    """Wall-clock seconds of each run by those of the rough model."""
+    cpu: tuple[float, ...] = ()
+    """Processor seconds by those of the rough model."""
+    bytes_a_pixel: tuple[float, ...] = ()
+    """Bytes that were read by the pixels of the guess."""
+
+
+def _past() -> tuple[_Past, list[str]]:
+    """Read the history, and say why there is none: an estimate is no reason to fail."""
     from earthself.operators.history import RUN, History
 
     try:
         with History() as history:
-            return history.recent(STEP), history.recent(RUN), []
+            steps, runs = history.recent(STEP), history.recent(RUN)
     except OperatorError as error:
-        return [], [], [f"no history of earlier steps: {error}"]
+        return _Past(), [f"no history of earlier steps: {error}"]
+    works = [(run, run_work(run)) for run in runs if run.area_columns and run.area_rows]
+    cpu = [_ratio(run.cpu_seconds, work.cpu()) for run, work in works] or [_ratio(step.cpu_seconds, step_model(step)) for step in steps]
+    read = [run.bytes_read / work.pixels() for run, work in works if run.bytes_read]
+    read = read or [step.bytes_read / step.pixels for step in steps if step.pixels and step.bytes_read]
+    wall = [_ratio(run.seconds, work.wall()) for run, work in works]
+    return _Past(len(steps), tuple(wall), tuple(cpu), tuple(read)), []
 
 
 def _basis(steps: int, runs: int) -> str:

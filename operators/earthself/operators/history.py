@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 RUN = "run"
 """Stands in the column `step` for a whole run, from trigger to result."""
 VERSION_TABLE = "operators_version"
-HEAD = "0001"
+HEAD = "0002"
 """Newest migration: asking for it costs a query, Alembic half a second."""
 _BUSY_SECONDS = 30.0
 """How long to wait for others who write to the same SQLite file."""
@@ -40,6 +40,8 @@ STEP_HISTORY = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("cpu_seconds", sa.Float, nullable=False),
     sa.Column("peak_memory", sa.BigInteger, nullable=False),
+    sa.Column("area_columns", sa.BigInteger, nullable=False),
+    sa.Column("area_rows", sa.BigInteger, nullable=False),
     sa.Index("step_history_newest", "step", "pk"),
 )
 
@@ -72,6 +74,10 @@ class Record:
     """Processor time."""
     peak_memory: int
     """Bytes at most, 0 where unknown."""
+    area_columns: int = 0
+    """Width of the bounding box of a run's area, 10 m pixels; 0 for a step."""
+    area_rows: int = 0
+    """Height of the same."""
 
 
 class History:

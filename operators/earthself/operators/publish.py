@@ -72,6 +72,8 @@ class PublishOperator(EarthSelfOperator):
 
         A run of which some task's time is not known teaches nothing: it would look quicker than it was.
         """
+        from earthself.data.area import Area
+        from earthself.operators.estimate import extent
         from earthself.operators.history import RUN, History, Record
 
         processed = known.number("processed")
@@ -79,7 +81,8 @@ class PublishOperator(EarthSelfOperator):
             return
         run = known.run
         cpu = sum(phases["cpu"] for phases in known.phases.values())
-        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], cpu, 0)
+        area = extent(Area.from_conf(known.request["area"]))
+        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], cpu, 0, *area)
         try:
             with History() as history:
                 history.replace(record)
