@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -404,6 +405,46 @@ def test_windows_have_no_seams(scenes, tmp_path):
         for window in windows(home, 23):
             rows, columns = (slice(int(a), int(a + b)) for a, b in ((window.row_off, window.height), (window.col_off, window.width)))
             np.testing.assert_array_equal(voted(signatures, home, window, files), whole[:, rows, columns])
+
+
+_COARSE = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from earthself.processing.steps.mosaic import mosaic
+from earthself.processing.steps.zonal_statistics import zonal_statistics
+from scenes import context
+home = Path(sys.argv[2])
+mosaic(context(home / "in", home / "map"), resolution=500.0)
+zonal_statistics(context(home / "map", home / "statistics"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_memory_of_a_coarse_map_does_not_grow_with_the_scene(tmp_path):
+    """A whole tile in the memory of a hundredth of it, give or take the block cache; read at once its codes alone are 240 MB."""
+    peak = {}
+    for size in (1024, 10_980):
+        where, home = grid(width=size, height=size), tmp_path / str(size)
+        scenes = Scenes(home / "in")
+        item = scenes.add(code=2, where=grid())
+        for layer, dtype in (("segmentation", "uint16"), ("confidence", "uint8"), ("flags", "uint8")):
+            options = {
+                "driver": "GTiff",
+                "count": 1,
+                "dtype": dtype,
+                "tiled": True,
+                "blockxsize": 512,
+                "blockysize": 512,
+                "sparse_ok": True,
+            }
+            place = {"width": size, "height": size, "crs": UTM33, "transform": where.transform}
+            with rasterio.open(item.assets[layer].href, "w", **options, **place) as dataset:
+                dataset.write(np.full((1, 1), 2, dtype), 1, window=((0, 1), (0, 1)))
+        scenes.context(home / "map", area=inside(where))
+        command = [sys.executable, "-c", _COARSE, str(Path(__file__).parent), str(home)]
+        peak[size] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak[10_980] < peak[1024] + 100
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from earthself.data.area import Area
 from earthself.data.legends import legend
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
-from earthself.processing.placing import Placement
+from earthself.processing.placing import Placement, take
 from earthself.processing.raster import CogWriter, Grid, RasterError, windows
 from scenes import grid, inside
 from stac_schemas import check_item
@@ -54,6 +54,23 @@ def test_a_centre_on_an_edge_belongs_to_the_pixel_right_and_below():
     rows, columns = Placement(source, target).pixels(target.window)
     np.testing.assert_array_equal(rows.ravel(), np.arange(1, 400, 2))
     np.testing.assert_array_equal(columns.ravel(), np.arange(1, 400, 2))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:32632"])
+def test_reading_in_pieces_changes_no_pixel(tmp_path, monkeypatch, crs):
+    """A coarse map over fine pixels, in its own zone and beside it, also beyond the source's edges."""
+    fine = grid(left=266_000, top=5_310_000, width=400, height=300)
+    image = np.random.default_rng(0).integers(1, 60_000, (300, 400)).astype("u2")
+    with CogWriter(tmp_path / "x.tif", fine, 1, "uint16", 0, categorical=True) as cog:
+        cog.write(image, fine.window)
+    west, south, east, north = Area.from_conf(inside(fine)).bounds
+    target = Grid.for_area(Area.from_conf([west - 0.01, south - 0.01, east, north]), 70, crs)
+    with rasterio.open(tmp_path / "x.tif") as dataset:
+        whole = take(dataset, Placement(fine, target), target.window, outside=7)
+        monkeypatch.setattr("earthself.processing.placing._MOST", 50)
+        np.testing.assert_array_equal(take(dataset, Placement(fine, target), target.window, outside=7), whole)
+    assert (whole == 7).any()
+    assert (whole != 7).sum() > 1000
 
 
 @pytest.mark.parametrize(
@@ -175,7 +192,7 @@ import resource, sys
 import numpy as np
 from affine import Affine
 from pathlib import Path
-from earthself.processing.placing import Placement
+from earthself.processing.placing import Placement, take
 from earthself.processing.raster import CogWriter, Grid, gdal, windows
 size = int(sys.argv[1])
 where = Grid("EPSG:32633", Affine(10, 0, 5e5, 0, -10, 53e5), size, size)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _STEP = 16
 """Pixels between the points that are projected exactly; in between positions are interpolated (between two UTM zones to under 1 mm)."""
+_MOST = 2**21
+"""Source pixels that are read at once for fewer pixels of the map."""
 _ON_EDGE = 1e-6
 """Share of a pixel; a centre closer than this to the next pixel's edge belongs to that pixel, whatever the rounding of floats."""
 
@@ -68,20 +70,41 @@ class Placement:
 
 def take(dataset: Any, placement: Placement, window: Window, *, outside: int, band: int = 1) -> NDArray[Any]:  # noqa: ANN401 (a rasterio dataset)
     """Read a band of a source raster at the map pixels of `window`; pixels that the source does not cover get `outside`."""
+    rows, columns = placement.pixels(window)
+    out = np.full((int(window.height), int(window.width)), outside, dataset.dtypes[band - 1])
+    _fill(out, dataset, band, rows, columns)
+    return out
+
+
+def _fill(out: NDArray[Any], dataset: Any, band: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:  # noqa: ANN401
+    """Write source pixels where they exist; in halves where much of the source lies between few pixels of the map."""
     from rasterio.windows import Window as Rectangle
 
-    rows, columns = placement.pixels(window)
-    shape = (int(window.height), int(window.width))
-    inside = np.broadcast_to((rows >= 0) & (rows < dataset.height) & (columns >= 0) & (columns < dataset.width), shape)
-    out = np.full(shape, outside, dataset.dtypes[band - 1])
+    inside = np.broadcast_to((rows >= 0) & (rows < dataset.height) & (columns >= 0) & (columns < dataset.width), out.shape)
     if not inside.any():
-        return out
+        return
     top, bottom = max(0, int(rows.min())), min(dataset.height - 1, int(rows.max()))
     left, right = max(0, int(columns.min())), min(dataset.width - 1, int(columns.max()))
+    if (bottom - top + 1) * (right - left + 1) > max(_MOST, out.size):
+        for part in _halves(out.shape):
+            _fill(out[part], dataset, band, _cut(rows, part), _cut(columns, part))
+        return
     data = dataset.read(band, window=Rectangle(left, top, right - left + 1, bottom - top + 1))
     found = data[np.clip(rows - top, 0, data.shape[0] - 1), np.clip(columns - left, 0, data.shape[1] - 1)]
-    out[inside] = np.broadcast_to(found, shape)[inside]
-    return out
+    out[inside] = np.broadcast_to(found, out.shape)[inside]
+
+
+def _cut(where: NDArray[np.int64], part: tuple[slice, slice]) -> NDArray[np.int64]:
+    """Cut an array that broadcasts to the window: an axis of length 1 stands for all of it."""
+    return where[tuple(piece if size > 1 else slice(None) for piece, size in zip(part, where.shape, strict=True))]
+
+
+def _halves(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
+    """Cut the longer side of (rows, columns) in two."""
+    rows, columns = shape
+    if rows >= columns:
+        return [(slice(0, rows // 2), slice(None)), (slice(rows // 2, None), slice(None))]
+    return [(slice(None), slice(0, columns // 2)), (slice(None), slice(columns // 2, None))]
 
 
 def pixel_m2(grid: Grid, window: Window) -> NDArray[np.float64]:
