@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from earthself.processing.errors import BadInput
 from earthself.processing.raster import Grid
 
 if TYPE_CHECKING:
@@ -55,6 +56,19 @@ def raster_item(
     }
     item = pystac.Item(id=id, geometry=shape, bbox=bounds, datetime=datetime, properties=fields)
     return declare_extensions(item)
+
+
+def sensed_at(item: pystac.Item) -> dt.datetime:
+    """Tell when an item was sensed, in UTC; raises `BadInput` for one that does not say."""
+    when = item.datetime or item.common_metadata.start_datetime
+    if when is None:
+        raise BadInput(f"item {item.id} has neither datetime nor start_datetime; it must say when its product was sensed")
+    return when.astimezone(dt.UTC) if when.tzinfo else when.replace(tzinfo=dt.UTC)
+
+
+def rfc3339(when: dt.datetime) -> str:
+    """Write a time in UTC as STAC wants it."""
+    return when.isoformat().replace("+00:00", "Z")
 
 
 def raster_asset(

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from rasterio.windows import Window
 
 LAYERS = ("segmentation", "confidence", "flags")
-NODATA, CLOUD, SHADOW, SNOW = 1, 2, 4, 8
-NOT_CLEAR = NODATA | CLOUD | SHADOW | SNOW
-"""A pixel with none of these flags is observed."""
 _FOREIGN = 65535
 """In a lookup table of codes: not in the item's legend."""
 _OBSERVATION = re.compile(r"^(?P<mission>[A-Z0-9]+)_(?P<tile>[0-9]{2}[A-Z]{3})_(?P<start>\d{8}T\d{6})_(?P<orbit>R\d{3})(?:_.*)?$")
@@ -36,8 +33,6 @@ class Signature:
 
     id: str
     """The item's id."""
-    product: str
-    """Id of the product that it was made from."""
     datatake: str
     """Mission, start and orbit of the datatake: signatures that share it saw the ground at the same moment."""
     rank: tuple[Any, ...]
@@ -148,7 +143,6 @@ def _signature(item: pystac.Item, grid: Grid, legend_id: str) -> Signature:
     )
     return Signature(
         id=item.id,
-        product=str(item.properties.get("earthself:product") or item.id),
         datatake=datatake(observation),
         rank=rank,
         paths=paths,

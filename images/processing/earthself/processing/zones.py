@@ -12,6 +12,7 @@ from earthself.processing.raster import Grid
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import pystac
     from earthself.data.area import Area
     from pyproj import CRS
     from rasterio.windows import Window
@@ -87,6 +88,17 @@ class Zone:
         part = shapely.intersection(self.shape, rectangle)
         polygons = [each for each in shapely.get_parts(part) if each.geom_type == "Polygon" and each.area > 0]
         return shapely.MultiPolygon(polygons) if polygons else False
+
+
+def own_area(item: pystac.Item) -> Area:
+    """Take the footprint of a map for its area of interest; raises `BadInput` where it has none."""
+    from earthself.data.area import Area
+
+    if item.geometry is None:
+        raise BadInput(
+            f"neither area.geojson beside the input catalog nor a geometry in item {item.id} says what the map is of; add one of them"
+        )
+    return Area.from_conf(item.geometry)
 
 
 def map_crs(crs: str) -> CRS:

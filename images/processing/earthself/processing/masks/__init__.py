@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Method = Literal["auto", "scl", "csmask", "none"]
 
-NODATA, CLOUD, SHADOW, SNOW = 1, 2, 4, 8
 FARTHEST = 300.0
 """Metres that clouds and shadows can be widened by at most; what is read around a window reaches as far."""
 VERSION = "pre1"

@@ -11,7 +11,8 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from earthself.processing.masks import CLOUD, NODATA, SHADOW, SNOW, MaskOptions
+from earthself.processing.flags import CLOUD, NODATA, SHADOW, SNOW
+from earthself.processing.masks import MaskOptions
 from earthself.processing.masks.dilate import dilated
 
 if TYPE_CHECKING:

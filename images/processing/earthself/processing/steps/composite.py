@@ -6,7 +6,6 @@ brought to one scale by their offset, and the result says so. Rules and reasons:
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from earthself.data.sentinel2 import BANDS, SCL
 from earthself.processing.compositing import CACHE, MASKED, Recipe, Scene, median_composite
 from earthself.processing.errors import BadInput
-from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.items import declare_extensions, raster_asset, raster_item, rfc3339, sensed_at
 from earthself.processing.offsets import Decided, item_offset
 from earthself.processing.raster import CogWriter, Grid, check_resolution, gdal, readable
 from earthself.processing.signatures import baseline_number, datatake
@@ -144,11 +143,11 @@ def _warnings(items: Sequence[pystac.Item], offsets: Mapping[str, Decided], mask
 def _item(ctx: StepContext, items: Sequence[pystac.Item], grid: Grid, bands: Sequence[str], facts: dict[str, Any]) -> pystac.Item:
     from earthself.data.radiometry import QUANTIFICATION
 
-    times = sorted(_when(item) for item in items)
+    times = sorted(sensed_at(item) for item in items)
     properties = {
         "title": "Median composite",
-        "start_datetime": times[0].isoformat().replace("+00:00", "Z"),
-        "end_datetime": times[-1].isoformat().replace("+00:00", "Z"),
+        "start_datetime": rfc3339(times[0]),
+        "end_datetime": rfc3339(times[-1]),
         "earthself:products": sorted(str(item.properties.get("earthself:product") or item.id) for item in items),
         **{f"earthself:{name}": value for name, value in facts.items()},
         "processing:level": "L3",
@@ -167,10 +166,3 @@ def _item(ctx: StepContext, items: Sequence[pystac.Item], grid: Grid, bands: Seq
     ]
     item.add_asset("composite", raster_asset(ctx.output / "composite.tif", ["data", "reflectance"], "Median composite", bands=described))
     return declare_extensions(item)
-
-
-def _when(item: pystac.Item) -> dt.datetime:
-    when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
-        raise BadInput(f"item {item.id} has neither datetime nor start_datetime; a product says when it was sensed")
-    return when.astimezone(dt.UTC) if when.tzinfo else when.replace(tzinfo=dt.UTC)

@@ -6,7 +6,6 @@ Rules and reasons: docs/decisions/mosaic-vote.md.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import numpy as np
 from earthself.data import legends
 from earthself.processing import voting
 from earthself.processing.errors import BadInput
-from earthself.processing.items import declare_extensions, raster_asset, raster_item
+from earthself.processing.flags import NODATA, NOT_CLEAR
+from earthself.processing.items import declare_extensions, raster_asset, raster_item, rfc3339, sensed_at
 from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import CogWriter, Grid, gdal, windows
-from earthself.processing.signatures import NODATA, NOT_CLEAR, Files, Signature, common_legend, datatake, open_signatures
+from earthself.processing.signatures import Files, Signature, common_legend, datatake, open_signatures
 from earthself.processing.step import StepContext, StepResult
 from earthself.processing.zones import Zone
 from numpy.typing import NDArray
@@ -134,11 +134,11 @@ def voted(signatures: Sequence[Signature], grid: Grid, window: Window, files: Fi
 def _item(ctx: StepContext, grid: Grid, area: Area, items: Sequence[pystac.Item], legend_id: str) -> pystac.Item:
     own = legends.legend(legend_id)
     made_of = _provenance(items)
-    starts = sorted(_when(item) for item in items)
+    starts = sorted(sensed_at(item) for item in items)
     properties: dict[str, Any] = {
         "title": "Land cover",
-        "start_datetime": _rfc3339(starts[0]),
-        "end_datetime": _rfc3339(starts[-1]),
+        "start_datetime": rfc3339(starts[0]),
+        "end_datetime": rfc3339(starts[-1]),
         "earthself:legend": legend_id,
         "earthself:validated_level": min(own.level, *(int(i.properties.get("earthself:validated_level") or own.level) for i in items)),
         "earthself:products": sorted(str(item.properties.get("earthself:product") or item.id) for item in items),
@@ -204,17 +204,6 @@ def _area_of(items: Sequence[pystac.Item]) -> Area:
     if not shapes:
         raise BadInput("neither area.geojson beside the input catalog nor a geometry in its items says what to map; add one of them")
     return Area.from_conf(dict(shapely.geometry.mapping(shapely.union_all(shapes))))
-
-
-def _when(item: pystac.Item) -> dt.datetime:
-    when = item.datetime or item.common_metadata.start_datetime
-    if when is None:
-        raise BadInput(f"item {item.id} has neither datetime nor start_datetime; a signature says when its product was sensed")
-    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
-
-
-def _rfc3339(when: dt.datetime) -> str:
-    return when.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
 def _threads(ctx: StepContext) -> int:

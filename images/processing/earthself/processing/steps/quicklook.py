@@ -13,11 +13,11 @@ from earthself.data.area import Area
 from earthself.processing import layout, picture
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
+from earthself.processing.flags import NOT_CLEAR
 from earthself.processing.items import declare_extensions, file_fields
 from earthself.processing.raster import Grid, gdal, readable
-from earthself.processing.signatures import NOT_CLEAR
 from earthself.processing.step import StepContext, StepResult
-from earthself.processing.zones import in_crs
+from earthself.processing.zones import in_crs, own_area
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def quicklook(
     with gdal():
         for number, item in enumerate(items):
             if "land_cover" in item.assets:
-                area = ctx.area() or _own_area(item)
+                area = ctx.area() or own_area(item)
                 name = "quicklook.png" if len(items) == 1 else f"{safe_name(item.id)}.png"
                 path, key, roles = ctx.output / name, "quicklook", ["overview"]
                 _map(item, area, path, title, warnings)
@@ -151,9 +151,3 @@ def _said(item: pystac.Item) -> list[str]:
     if nameless > 5e-5:
         said.append(f"{max(nameless, 0.001):.1%} of the area was observed but got no class")
     return said
-
-
-def _own_area(item: pystac.Item) -> Area:
-    if item.geometry is None:
-        raise BadInput(f"neither area.geojson beside the input catalog nor a geometry in item {item.id} says what to draw; add one of them")
-    return Area.from_conf(item.geometry)

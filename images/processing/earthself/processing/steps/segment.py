@@ -12,8 +12,9 @@ import numpy as np
 from earthself.processing.batch import each_item
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
+from earthself.processing.flags import CLOUD, NODATA, NOT_CLEAR
 from earthself.processing.folders import removed_on_error
-from earthself.processing.masks import CLOUD, NODATA, SHADOW, SNOW, Mask
+from earthself.processing.masks import Mask
 from earthself.processing.meter import Meter
 from earthself.processing.raster import BLOCK, CogWriter, Grid, gdal, windows
 from earthself.processing.scene import Scene
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rasterio.windows import Window
 
-NOT_CLEAR = NODATA | CLOUD | SHADOW | SNOW
 _ONLY_SCENE = ("earthself:place", "datetime")
 
 

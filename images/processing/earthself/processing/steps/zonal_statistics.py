@@ -24,7 +24,7 @@ from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import Grid, gdal, readable, windows
 from earthself.processing.samples import Place, read_places
 from earthself.processing.step import StepContext, StepResult
-from earthself.processing.zones import Zone
+from earthself.processing.zones import Zone, own_area
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def zonal_statistics(ctx: StepContext) -> StepResult:
         ctx.write([])
         return StepResult("nothing", "no map in the input: nothing to measure")
     item, source = _the_map(items)
-    area = ctx.area() or _own_area(item)
+    area = ctx.area() or own_area(item)
     legend_id = str(item.properties.get("earthself:legend") or "")
     places = read_places(ctx.input, legend_id)
     with gdal(), _Map.open(source) as land_cover:
@@ -243,11 +243,3 @@ def _the_map(items: Sequence[pystac.Item]) -> tuple[pystac.Item, Path]:
     if asset is None:
         raise BadInput(f"item {items[0].id} has no asset 'land_cover'; statistics are made of what the step mosaic writes")
     return items[0], Path(asset.href)
-
-
-def _own_area(item: pystac.Item) -> Area:
-    if item.geometry is None:
-        raise BadInput(
-            f"neither area.geojson beside the input catalog nor a geometry in item {item.id} says what to measure; add one of them"
-        )
-    return Area.from_conf(item.geometry)
