@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
+from earthself.local import __main__ as command
 from earthself.local import leftovers, supervision
+from earthself.local import stack as stack_module
+from earthself.local.airflow import COMPONENTS
 from earthself.local.errors import LocalError, NotUp
 from earthself.local.home import Home, Running
 from earthself.local.settings import Settings
@@ -115,6 +120,45 @@ def test_a_killed_supervisor_is_told_from_a_stack_that_is_down(running: Running,
         stack.up()
     leftovers.end(running, grace=2)
     assert stack.status() == Status(up=False, running=None, programs=[], health={})
+
+
+def test_up_that_stays_ends_with_an_error_when_its_supervisor_is_killed(running: Running, tmp_path: Path, monkeypatch, capsys) -> None:
+    stack = Stack(Settings(tmp_path))
+    running = dataclasses.replace(running, url="http://127.0.0.1:9", socket=str(tmp_path / "none"))
+    stack.home.record(running)
+    monkeypatch.setattr(stack, "up", lambda: running)
+    monkeypatch.setattr(command, "_DOWN_SECONDS", 0)
+    psutil.Process(running.supervisor_pid).send_signal(signal.SIGKILL)
+    assert command._up(stack, argparse.Namespace(json=False, detach=False)) == 1
+    assert "the supervisor was killed" in capsys.readouterr().err
+    assert leftovers.find(running) == []
+    assert stack.home.running() is None
+
+
+def test_the_scheduler_starts_once_the_web_server_answers(tmp_path: Path, monkeypatch) -> None:
+    """Else the tasks of a run that a stopped stack left behind use up their attempts before anything answers."""
+    stack = Stack(Settings(tmp_path))
+    stack.home.prepare()
+    healthy = dict.fromkeys(COMPONENTS, "healthy")
+    answers, started = [{}, {}, healthy | {"scheduler": "unhealthy"}, healthy], []
+    monkeypatch.setattr(stack_module.Control, "programs", lambda _self: [])
+    monkeypatch.setattr(stack_module.Control, "start", lambda _self, name: started.append((name, len(answers))))
+    monkeypatch.setattr(stack_module.Airflow, "health", lambda _self: answers.pop(0))
+    monkeypatch.setattr(stack_module.Airflow, "has_workflow", lambda *_: True)
+    monkeypatch.setattr(stack_module.Airflow, "warm_up", lambda _self: None)
+    monkeypatch.setattr(stack_module.ports, "answers", lambda _port: True)
+    monkeypatch.setattr(
+        stack_module, "programs", lambda *_: [Program("scheduler", ("a",), at_once=False), Program("b", ("b",), at_once=False)]
+    )
+    (stack.home.airflow / "airflow.db").touch()
+    (stack.home.airflow / "database-version").write_text(version("apache-airflow"))
+    running = Running("http://127.0.0.1:9", "127.0.0.1:9", "http://127.0.0.1:9", 1, "none", "mark", 0)
+    settings = Settings(tmp_path, dags=(tmp_path,))
+    stack.settings = settings
+    stack._migrate(settings, running)
+    assert started == [("b", 4)]
+    stack._wait(running, time.monotonic() + 20)
+    assert started == [("b", 4), ("scheduler", 1)]
 
 
 def test_another_process_with_the_old_supervisors_id_is_not_touched(tmp_path: Path) -> None:
