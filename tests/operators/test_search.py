@@ -18,6 +18,7 @@ from earthself.operators.planning import MAX_BATCH, MAX_BATCHES, batch_size
 from earthself.operators.request import SCHEMA, params, validated
 from structlog.testing import capture_logs
 
+PIECES = {"type": "MultiPolygon", "coordinates": [[[[x, y], [x + 0.1, y], [x, y + 0.1], [x, y]]] for x, y in ((0, 0), (30, 40))]}
 WHERE = {"area": [12.7, 48.1, 12.8, 48.2], "start": "2017-06-01", "end": "2017-07-01"}
 
 
@@ -164,6 +165,9 @@ def test_an_unknown_model_is_refused_at_once(context, workspace, catalogue):
     [
         ({"area": [48.1, 112.7, 48.2, 112.8]}, "longitude comes first"),
         ({"area": "everywhere"}, "area"),
+        ({"area": [-180, -90, 180, 90]}, r"510,\d+,\d+ km2, more than 1,000,000 km2; order it in parts"),
+        ({"area": [5, 40, 20, 55]}, r"the area has 1,\d+,\d+ km2, more than"),
+        ({"area": PIECES}, r"lie in a box of \d+,\d+,\d+ km2, more than 4,000,000 km2; order it in parts"),
         ({"start": "yesterday"}, "yesterday"),
         ({"end": "2017-06-01"}, "empty"),
         ({"mask": "perhaps"}, "mask"),
@@ -181,6 +185,11 @@ def test_bad_requests_fail_at_once_and_say_what_to_write(context, workspace, cat
     with pytest.raises(AirflowFailException, match=says):
         EstimateOperator(task_id="estimate").execute(context(**{**WHERE, **change}))
     assert not catalogue.asked
+
+
+@pytest.mark.parametrize("area", [[5, 45, 15, 55], [175, 60, -175, 69.9], [14.0, 48.0, 14.00001, 48.00001]])
+def test_areas_of_a_country_and_over_the_antimeridian_are_welcome(area):
+    assert validated({**WHERE, "area": area})["area"]["type"] in ("Polygon", "MultiPolygon")
 
 
 def test_defaults_are_those_of_the_contract():

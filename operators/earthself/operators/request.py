@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earthself.operators.errors import BadRequest
 
+if TYPE_CHECKING:
+    from earthself.data.area import Area
+
 MAX_PRODUCTS = 10_000
+MAX_KM2 = 1_000_000
+"""Geodesic size of an area: the map is one file, made by one process that walks over all of it."""
+MAX_BOX_KM2 = 4 * MAX_KM2
+"""Size of its bounding box, which is what that file covers."""
+_EARTH_KM = 6371.0072
+"""Radius of the sphere with the earth's surface."""
 _LINE = r"^[^\x00-\x1f\x7f]*$"
 """Text that can stand in a command line, a document and a picture: one line, no control characters."""
 
@@ -15,7 +25,7 @@ SCHEMA: dict[str, dict[str, Any]] = {
     "area": {
         "title": "Area",
         "description": "[west, south, east, north] in degrees, as in [14.2, 48.2, 14.4, 48.3] (west > east crosses the antimeridian), or a "
-        "GeoJSON Polygon or MultiPolygon; longitude before latitude.",
+        f"GeoJSON Polygon or MultiPolygon; longitude before latitude. At most {MAX_KM2:,} km2.",
         "type": ["object", "array"],
     },
     "start": {
@@ -113,5 +123,18 @@ def validated(conf: Mapping[str, Any]) -> dict[str, Any]:
     from earthself.data.dates import parse_period
 
     parse_period(values["start"], values["end"])
+    area = Area.from_conf(values["area"])
+    _refuse_too_large(area)
     # To JSON schema 5.0 is an integer; to the tasks it is not.
-    return values | {"area": Area.from_conf(values["area"]).geojson, "max_products": int(values["max_products"])}
+    return values | {"area": area.geojson, "max_products": int(values["max_products"])}
+
+
+def _refuse_too_large(area: Area) -> None:
+    """Raise `BadRequest` with the size and the next step for an area that one run cannot map in a reasonable time."""
+    west, south, east, north = area.unwrapped().bounds
+    box = _EARTH_KM**2 * math.radians(east - west) * (math.sin(math.radians(north)) - math.sin(math.radians(south)))
+    next_step = "order it in parts, each of them a run of its own"
+    if (size := area.geodesic_m2 / 1e6) > MAX_KM2:
+        raise BadRequest(f"the area has {size:,.0f} km2, more than {MAX_KM2:,} km2; {next_step}")
+    if box > MAX_BOX_KM2:
+        raise BadRequest(f"the area's parts lie in a box of {box:,.0f} km2, more than {MAX_BOX_KM2:,} km2; {next_step}")
