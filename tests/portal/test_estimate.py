@@ -105,6 +105,15 @@ def test_only_json_objects_of_moderate_size_are_read(login, provider, content, k
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize("depth", [*range(700, 1150, 50), 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"type": "Feature", "geometry": ', b"}")])
+def test_json_that_is_nested_however_deep_is_refused_in_a_sentence(login, provider, depth, opening, closing):
+    content = b'{"start": "2017-06-01", "end": "2017-07-01", "area": ' + depth * opening + b"1" + depth * closing + b"}"
+    answer = login("creator").post(PATH, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+
+
 def test_a_page_of_another_site_cannot_use_the_session(login, provider):
     client = login("creator", cookie=True)
     assert client.post(PATH, json=CONF, headers={"Origin": "http://evil.example"}).status_code == 403

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _RUNTIMES = ("local", "pod")
 _GRACE_SECONDS = 4.0  # Airflow's supervisor kills a task 5 s after SIGTERM
 _TAIL_LINES = 5
+_TAKEN = ("steps", "times", "notes")
+"""Folders of a run's work folder that are nobody's output."""
 
 
 class ProcessingStepOperator(EarthSelfOperator):
@@ -185,10 +187,13 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     def _output(self, run: RunFolder, index: int) -> Path:
         name = self.output_folder or (self.task_id if index < 0 else f"{self.task_id}/{index:04d}")
-        folder = run.work / name
-        if not Path(os.path.normpath(folder)).is_relative_to(run.work) or folder == run.work:
+        folder = Path(os.path.normpath(run.work / name))
+        if not folder.is_relative_to(run.work) or folder == run.work:
             raise BadRequest(f"output={str(name)!r} is no folder below the run's work folder")
-        return Path(os.path.normpath(folder))
+        first = folder.relative_to(run.work).parts[0]
+        if first in _TAKEN:
+            raise BadRequest(f"output={str(name)!r} lies in {first}/, where tasks keep their accounts; choose another name")
+        return folder
 
     def _run(
         self, command: list[str], source: Path, staging: Path, folder: Path, resources: StepResources

@@ -34,6 +34,13 @@ def _explain(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error), "retry": retry}, code, {"Retry-After": "30"} if retry else {})
 
 
+@app.exception_handler(RecursionError)
+def _too_deep(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer to JSON whose lists or objects lie so deep in each other that no program can follow."""
+    detail = "the request is nested too deeply; an area is [west, south, east, north], or a GeoJSON Polygon or MultiPolygon"
+    return JSONResponse({"detail": detail, "retry": False}, status.HTTP_422_UNPROCESSABLE_CONTENT)
+
+
 async def _conf(request: Request) -> dict[str, Any]:
     """Read the body: a JSON object of moderate size from this site or from a program."""
     rights.require_same_origin(request)
