@@ -99,6 +99,7 @@ class Server:
 
 ESTIMATE = {
     "gigabytes": 1.5,
+    "gigabytes_needed": 0.04,
     "cpu_minutes": 3,
     "minutes": 2,
     "minutes_low": 1,

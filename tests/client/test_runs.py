@@ -250,6 +250,13 @@ def test_an_estimate_is_read_and_newer_fields_are_left_out(rest, server) -> None
     assert (found.products, found.minutes, found.warnings) == (2, 2, ())
 
 
+def test_an_estimate_says_what_is_needed_and_what_it_is_at_most(rest, server, monkeypatch) -> None:
+    assert "about 40 MB to read (at most 1.5 GB)" in str(Client(rest).estimate(**LINZ))
+    monkeypatch.delitem(ESTIMATE, "gigabytes_needed")
+    server.estimates = [2]
+    assert "products from earth_search, at most 1.5 GB to read" in str(Client(rest).estimate(**LINZ))
+
+
 def test_an_unknown_option_is_refused_before_anything_is_sent(rest, server) -> None:
     with pytest.raises(BadInput, match=r"'cloud' is not an option.*max_cloud_cover"):
         Client(rest).land_cover_map(**LINZ, cloud=3)

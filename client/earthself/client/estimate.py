@@ -14,7 +14,7 @@ class Estimate:
     products: int
     """Products that match, copies included."""
     gigabytes: float
-    """Decimal gigabytes that would move if the products were read whole."""
+    """Decimal gigabytes at most: what the provider's sizes give for the area's share of the products."""
     cpu_minutes: float
     """Processor time of all steps."""
     minutes: float
@@ -29,6 +29,8 @@ class Estimate:
     """Provider that answered."""
     warnings: tuple[str, ...] = ()
     """What else a person should know."""
+    gigabytes_needed: float | None = None
+    """Decimal gigabytes of the bands and windows that are needed; None where the server does not say."""
 
     @classmethod
     def from_dict(cls, answer: Mapping[str, Any]) -> Estimate:
@@ -37,9 +39,15 @@ class Estimate:
         return cls(**{**known, "warnings": tuple(answer.get("warnings") or ())})
 
     def __str__(self) -> str:
-        size = f"{self.gigabytes:.1f} GB" if self.gigabytes >= 1 else f"{max(1, 1000 * self.gigabytes):.0f} MB"
+        moved = f"at most {_size(self.gigabytes)} to read"
+        if self.gigabytes_needed is not None:
+            moved = f"about {_size(self.gigabytes_needed)} to read (at most {_size(self.gigabytes)})"
         count = "1 product" if self.products == 1 else f"{self.products} products"
         return (
-            f"{count} from {self.provider}, about {size} to read, {self.cpu_minutes:.1f} CPU minutes, "
+            f"{count} from {self.provider}, {moved}, {self.cpu_minutes:.1f} CPU minutes, "
             f"about {self.minutes:.1f} minutes ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
         )
+
+
+def _size(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1, 1000 * gigabytes):.0f} MB"
