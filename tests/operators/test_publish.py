@@ -20,7 +20,7 @@ from earthself.data.workspace import Workspace
 from earthself.operators import PublishOperator, catalogs, times
 from earthself.operators.errors import OperatorError
 from earthself.operators.history import RUN, History
-from earthself.operators.publish import OUTPUTS, check_result
+from earthself.operators.publish import check_result, published
 
 LOST = [{"id": "P2", "error": "offsets disagree: -1000 and 0", "retry": False}]
 
@@ -39,7 +39,7 @@ def complete(context, workspace):
 
 
 def test_everything_of_the_contract_is_there(complete, read):
-    assert sorted(path.name for path in complete.path.iterdir()) == sorted([*OUTPUTS.values(), "work"])
+    assert sorted(path.name for path in complete.path.iterdir()) == sorted([*published(complete).values(), "work"])
     result = read(complete.result)
     assert result["status"] == "complete"
     assert result["products"] == {"found": 3, "reused": 1, "processed": 2, "untouched": 0, "superseded": 1, "failed": []}

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from earthself.operators.facts import Facts
     from earthself.operators.times import Spent
 
-OUTPUTS = {
-    "land_cover": "land_cover.tif",
-    "statistics": "statistics.parquet",
-    "statistics_csv": "statistics.csv",
-    "quicklook": "quicklook.png",
-    "item": "item.json",
-    "report": "report.html",
-    "manifest": "manifest.json",
-    "result": "result.json",
-}
-"""Names of what is published, in the order in which it appears; `result.json` comes last and says that all is there."""
 _TYPES = {
     "statistics": ("application/vnd.apache.parquet", ["data"], "Hectares per class"),
     "statistics_csv": ("text/csv", ["data"], "Hectares per class (CSV)"),
@@ -41,6 +30,21 @@ _TYPES = {
     "report": ("text/html", ["metadata"], "Report"),
     "manifest": ("application/json", ["metadata"], "Manifest: what the map was made from"),
 }
+
+
+def published(run: RunFolder) -> dict[str, str]:
+    """Name the files that are published, in the order in which they appear; `result.json` comes last and says that all is there."""
+    paths = {
+        "land_cover": run.land_cover,
+        "statistics": run.statistics_parquet,
+        "statistics_csv": run.statistics_csv,
+        "quicklook": run.quicklook,
+        "item": run.item,
+        "report": run.report,
+        "manifest": run.manifest,
+        "result": run.result,
+    }
+    return {name: path.name for name, path in paths.items()}
 
 
 class PublishOperator(EarthSelfOperator):
@@ -98,18 +102,18 @@ def publish(known: Facts, attempt: float, own_begin: float, task_id: str = "publ
     from earthself.data.workspace import write_json
     from earthself.operators import report, times
 
-    run = known.run
+    run, files = known.run, published(known.run)
     with _staged(run) as folder:
         if known.land_cover is not None:
             _copy_rasters_and_tables(run, folder)
         result = _result(known, times.spent(run, attempt, time.time(), task_id, own_begin))
-        (folder / OUTPUTS["report"]).write_text(report.html(known, result, folder), encoding="utf-8")
+        (folder / files["report"]).write_text(report.html(known, result, folder), encoding="utf-8")
         if known.land_cover is not None:
-            write_json(folder / OUTPUTS["item"], _item(known, known.land_cover, folder))
+            write_json(folder / files["item"], _item(known, known.land_cover, folder))
         _write_manifest(known, result, folder)
-        result = {**result, "outputs": {name: file for name, file in OUTPUTS.items() if (folder / file).is_file()}}
+        result = {**result, "outputs": {name: file for name, file in files.items() if (folder / file).is_file()}}
         check_result(result)
-        write_json(folder / OUTPUTS["result"], result)
+        write_json(folder / files["result"], result)
     _enter(run, known.land_cover is not None)
     return result
 
@@ -126,7 +130,7 @@ def _staged(run: RunFolder) -> Iterator[Path]:
     try:
         yield folder
         run.result.unlink(missing_ok=True)
-        for name in OUTPUTS.values():
+        for name in published(run).values():
             if (folder / name).exists():
                 _sync(folder / name)
                 (folder / name).replace(run.path / name)
@@ -137,13 +141,14 @@ def _staged(run: RunFolder) -> Iterator[Path]:
 
 
 def _copy_rasters_and_tables(run: RunFolder, folder: Path) -> None:
+    files = published(run)
     for step, name in (
         ("mosaic", "land_cover"),
         ("statistics", "statistics"),
         ("statistics", "statistics_csv"),
         ("quicklook", "quicklook"),
     ):
-        source, target = run.output(step) / OUTPUTS[name], folder / OUTPUTS[name]
+        source, target = run.output(step) / files[name], folder / files[name]
         try:
             os.link(source, target)
         except FileNotFoundError:
@@ -184,12 +189,12 @@ def _item(known: Facts, land_cover: Mapping[str, Any], folder: Path) -> dict[str
     """Describe the result as a STAC item whose assets lie beside it."""
     from earthself.operators import catalogs
 
-    run = known.run
-    assets = {"land_cover": {**land_cover["assets"]["land_cover"], "href": f"./{OUTPUTS['land_cover']}"}}
+    run, files = known.run, published(known.run)
+    assets = {"land_cover": {**land_cover["assets"]["land_cover"], "href": f"./{files['land_cover']}"}}
     for name, (kind, roles, title) in _TYPES.items():
-        assets[name] = {"href": f"./{OUTPUTS[name]}", "type": kind, "roles": roles, "title": title}
-        if (folder / OUTPUTS[name]).is_file():
-            assets[name]["file:size"] = (folder / OUTPUTS[name]).stat().st_size
+        assets[name] = {"href": f"./{files[name]}", "type": kind, "roles": roles, "title": title}
+        if (folder / files[name]).is_file():
+            assets[name]["file:size"] = (folder / files[name]).stat().st_size
     start, end = known.request["start"], known.request["end"]
     properties = {
         **land_cover["properties"],
@@ -218,7 +223,8 @@ def _item(known: Facts, land_cover: Mapping[str, Any], folder: Path) -> dict[str
 def _write_manifest(known: Facts, result: Mapping[str, Any], folder: Path) -> None:
     from earthself.data.manifest import Manifest, OutputFile, inputs_of
 
-    made = [name for name in OUTPUTS if name not in ("manifest", "result") and (folder / OUTPUTS[name]).is_file()]
+    files = published(known.run)
+    made = [name for name in files if name not in ("manifest", "result") and (folder / files[name]).is_file()]
     preprocessings = sorted({str(item["properties"].get("earthself:preprocessing")) for item in known.signatures})
     Manifest(
         dag_id=known.run.dag_id,
@@ -230,13 +236,13 @@ def _write_manifest(known: Facts, result: Mapping[str, Any], folder: Path) -> No
         model_sha256=dict(known.model_card.get("file") or {}).get("sha256") if known.models else None,
         preprocessing=", ".join(preprocessings) or None,
         inputs=inputs_of(known.signatures),
-        outputs=tuple(OutputFile.of(name, folder / OUTPUTS[name], folder) for name in made),
+        outputs=tuple(OutputFile.of(name, folder / files[name], folder) for name in made),
         durations=result["took"],
         bytes_moved=known.bytes_read,
         title=known.request.get("title"),
         superseded=known.superseded,
         warnings=known.warnings,
-    ).write(folder / OUTPUTS["manifest"])
+    ).write(folder / files["manifest"])
 
 
 def check_result(document: Any) -> None:  # noqa: ANN401 - whatever a file held
