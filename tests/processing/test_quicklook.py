@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,49 @@ def test_warnings_and_mask_are_named_in_the_picture(scenes, tmp_path, monkeypatc
     assert "Wetlands" not in text
     assert "Model: baseline:1" in text
     assert "Validated at CORINE level 1" in text
+
+
+@pytest.mark.parametrize("where", [grid(width=400, height=300), grid(width=40, height=300)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("warning", ["w " * 90, "W" * 200, "Å gy 地図 " * 30])
+def test_no_text_runs_into_another_or_off_the_page(scenes, tmp_path, monkeypatch, where, warning):
+    """All 44 classes of level 3 with warnings of wide letters, under a wide map and a narrow one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    boxes = {}
+    write = FigureCanvasAgg.print_figure
+
+    def look(canvas, *arguments, **options):
+        write(canvas, *arguments, **options)
+        figure, renderer = canvas.figure, canvas.get_renderer()
+        for text in figure.texts:
+            boxes[text] = text.get_window_extent(renderer)
+        boxes["page"] = figure.bbox
+        boxes["bars"] = [one.get_window_extent(renderer) for one in figure.artists]
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_figure", look)
+    codes = [entry.code for entry in legend("clc:3").entries]
+    code = np.resize(np.repeat(codes, 100), (where.height, where.width))
+    scenes.add(code=code, where=where, legend="clc:3", **{"earthself:mask": "none", "earthself:validated_level": 3})
+    mosaic(scenes.context(tmp_path / "map", area=inside(where)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        quicklook(context(tmp_path / "map", tmp_path / "look"), title="A very wide WWWWWWW title " * 9, warnings=(warning,) * 12)
+    page, bars = boxes.pop("page"), boxes.pop("bars")
+    assert len(boxes) > 60
+    said = list(boxes.items())
+    for number, (text, box) in enumerate(said):
+        assert box.x0 >= page.x0
+        assert box.x1 <= page.x1, text.get_text()
+        assert box.y0 >= page.y0, text.get_text()
+        for other, beside in said[number + 1 :]:
+            assert _apart(box, beside), (text.get_text(), other.get_text())
+        if text.get_color() == picture._ALERT:
+            assert all(_apart(box, bar) for bar in bars)
+
+
+def _apart(one, other):
+    """Whether two boxes share no more than the pixel or two by which letters reach over their line."""
+    return min(one.x1, other.x1) - max(one.x0, other.x0) < 1 or min(one.y1, other.y1) - max(one.y0, other.y0) < 3
 
 
 @pytest.mark.parametrize("title", ["$\\frac{1}{0}$ <b>x</b> %s {0}", "地図 🛰 " + "x" * 500, "", "a\nb\tc"])

@@ -7,8 +7,6 @@ typed is shown as it is: nothing in it is read as markup.
 from __future__ import annotations
 
 import math
-import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from earthself.data.legends import Legend
 from earthself.processing.layout import Panel, Plan
+from earthself.processing.lettering import any_glyph, one_line, wrapped
 from earthself.processing.raster import Grid
 from numpy.typing import NDArray
 
@@ -37,6 +36,8 @@ _KEY = 1.95
 """Inches of the column with the legend."""
 _EDGE = 0.55
 """Inches at the left, for latitudes."""
+_MARGIN = 0.15
+"""Inches that stay free at the right."""
 _INK = "#22303c"
 _PALE = "#5d6b78"
 _ALERT = "#9a3412"
@@ -86,8 +87,9 @@ def draw(path: Path, picture: MapPicture, plan: Plan, rasters: Sequence[Thinned]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    said = _warning_lines(picture.warnings)
-    page = _Page.of(plan, len(said), len(_key_lines(picture, rasters)), several=len(plan.panels) > 1)
+    said = _warning_lines(picture.warnings, WIDTH / DPI - _left(plan) - _MARGIN)
+    key, key_height = _key_rows(picture, rasters)
+    page = _Page.of(plan, len(said), key_height, several=len(plan.panels) > 1)
     figure = Figure(figsize=(page.width, page.height), dpi=DPI, facecolor="white")
     for number, (panel, raster) in enumerate(zip(plan.panels, rasters, strict=True)):
         axes = figure.add_axes(page.box(page.left + panel.left, page.top + panel.top, panel.width, panel.height))
@@ -95,16 +97,16 @@ def draw(path: Path, picture: MapPicture, plan: Plan, rasters: Sequence[Thinned]
         _ticks(axes, panel, raster.grid.crs)
         if len(plan.panels) > 1:
             axes.set_title("ABCDEF"[number], loc="left", fontsize=9, weight="bold", color=_INK, pad=3)
-    page.text(figure, page.left, 0.3, _one_line(picture.title, 62), size=15, weight="bold")
-    page.text(figure, page.left, 0.57, _one_line(picture.subtitle, 118), size=8.5, colour=_PALE)
-    below = _key(figure, page, picture, rasters)
+    page.text(figure, page.left, 0.3, one_line(picture.title, 15, page.width - page.left - _MARGIN, "bold"), size=15, weight="bold")
+    page.text(figure, page.left, 0.57, one_line(picture.subtitle, 8.5, page.width - page.left - _MARGIN), size=8.5, colour=_PALE)
+    below = page.top + key_height
+    _key(figure, page, key)
     below = _scale_and_north(figure, page, plan, rasters[0].grid.crs, below)
     if len(plan.panels) > 1:
         _locator(figure, page, plan, picture.outline, below)
     for number, line in enumerate(said):
         page.text(figure, page.left, page.height - 0.22 - 0.19 * (len(said) - 1 - number), line, size=8, colour=_ALERT)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+    with any_glyph():
         FigureCanvasAgg(figure).print_figure(str(path), format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -131,12 +133,12 @@ class _Page:
     """Where the column of the legend begins."""
 
     @classmethod
-    def of(cls, plan: Plan, warnings_: int, key_lines: int, *, several: bool) -> _Page:
+    def of(cls, plan: Plan, warnings: int, key_height: float, *, several: bool) -> _Page:
         width = WIDTH / DPI
-        left = max(_EDGE, (width - plan.width - _KEY - _EDGE) / 2)
+        left = _left(plan)
         top = 0.82 + 0.12 * several
-        column = 0.19 * key_lines + 1.0 + 1.5 * several
-        return cls(width, top + max(plan.height, column) + 0.5 + 0.19 * warnings_, left, top, left + plan.width + 0.35)
+        column = key_height + 0.25 + 1.5 * several
+        return cls(width, top + max(plan.height, column) + 0.5 + 0.19 * warnings, left, top, left + plan.width + 0.35)
 
     def box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
         """Give a rectangle as matplotlib wants it: shares of the page, from the lower left corner."""
@@ -216,33 +218,41 @@ def _key_lines(picture: MapPicture, rasters: Sequence[Thinned]) -> list[tuple[st
         lines.append(("Observed, no class", {"facecolor": "#fafaf8", "hatch": "....", "edgecolor": "#606870"}))
     if any((raster.inside & ~raster.seen).any() for raster in rasters):
         lines.append(("Not observed", {"facecolor": "#c9ced3", "hatch": "/////", "edgecolor": "#a6adb4"}))
-    wrapped = []
+    broken = []
     for name, style in lines:
-        first, *rest = textwrap.wrap(name, 26)
-        wrapped += [(first, style), *((text, {}) for text in rest)]
-    return wrapped + [(text, {"note": True}) for note in picture.notes for text in textwrap.wrap(note, 36)]
+        first, *rest = wrapped(name, 8.5, _KEY - 0.3)
+        broken += [(first, style), *((text, {}) for text in rest)]
+    return broken + [(text, {"note": True}) for note in picture.notes for text in wrapped(note, 7.5, _KEY)]
 
 
-def _key(figure: Figure, page: _Page, picture: MapPicture, rasters: Sequence[Thinned]) -> float:
-    """Explain the colours, then the notes; returns where the column is free again."""
-    page.text(figure, page.key, page.top + 0.08, "Land cover", size=10, weight="bold")
-    y = page.top + 0.33
-    notes = False
+def _key_rows(picture: MapPicture, rasters: Sequence[Thinned]) -> tuple[list[tuple[float, str, dict[str, Any]]], float]:
+    """Place the lines of the legend: inches below the top of the column, text, style; and how high the column is."""
+    rows = []
+    y, notes = 0.33, False
     for text, style in _key_lines(picture, rasters):
         if style.get("note"):
             y += 0.0 if notes else 0.14
             notes = True
+        elif style:
+            y += 0.04
+        rows.append((y, text, style))
+        y += 0.165 if notes else 0.18
+    return rows, y + 0.2
+
+
+def _key(figure: Figure, page: _Page, rows: Sequence[tuple[float, str, dict[str, Any]]]) -> None:
+    """Explain the colours, then the notes."""
+    page.text(figure, page.key, page.top + 0.08, "Land cover", size=10, weight="bold")
+    for below, text, style in rows:
+        y = page.top + below
+        if style.get("note"):
             page.text(figure, page.key, y, text, size=7.5, colour=_PALE)
-            y += 0.165
             continue
         if style:
-            y += 0.04
             box = page.box(page.key, y - 0.075, 0.2, 0.15)
             look = {"edgecolor": "#8a949e", **style}
             figure.add_artist(_rectangle(box[:2], box[2], box[3], linewidth=0.5, transform=figure.transFigure, **look))
         page.text(figure, page.key + 0.28, y, text, size=8.5)
-        y += 0.18
-    return y + 0.2
 
 
 def _scale_and_north(figure: Figure, page: _Page, plan: Plan, crs: str, top: float) -> float:
@@ -304,13 +314,14 @@ def _rectangle(corner: tuple[float, float], width: float, height: float, **style
     return Rectangle(corner, width, height, **style)
 
 
-def _warning_lines(said: Sequence[str]) -> list[str]:
-    lines = [line for one in said for line in textwrap.wrap(f"⚠ {one}", 120, subsequent_indent="   ")]
+def _left(plan: Plan) -> float:
+    """Inches left of the maps: narrow ones stand in the middle with their legend."""
+    return max(_EDGE, (WIDTH / DPI - plan.width - _KEY - _EDGE) / 2)
+
+
+def _warning_lines(said: Sequence[str], width: float) -> list[str]:
+    lines = [line for one in said for line in wrapped(f"⚠ {one}", 8, width, indent="   ")]
     return lines if len(lines) <= 8 else [*lines[:7], "   … further warnings in the report"]
-
-
-def _one_line(text: str, limit: int) -> str:
-    return textwrap.shorten(" ".join(text.split()), limit, placeholder=" …")
 
 
 def _round_step(about: float) -> float:
