@@ -12,12 +12,13 @@ from earthself.processing.errors import BadInput
 from earthself.processing.models import load_model
 from earthself.processing.training import scores
 from earthself.processing.training.__main__ import main
+from earthself.processing.training.calibrate import doubt
 from earthself.processing.training.features import BANDS, COUNT, STILL, features
 from earthself.processing.training.fit import Recipe, fit
-from earthself.processing.training.folds import RANDOM, SITE, SITE_AND_SEASON, UNSEEN, folds
+from earthself.processing.training.folds import RANDOM, SITE, SITE_AND_SEASON, UNSEEN, Answers, folds
 from earthself.processing.training.network import Network, graph
 from earthself.processing.training.sources import read_patches, read_truth
-from earthself.processing.training.truth import BUILT, FIELD, FOREST, KINDS, OBSCURED, UNLABELLED, WATER, Scene, pool
+from earthself.processing.training.truth import BUILT, FIELD, FOREST, KINDS, OBSCURED, OTHER, UNLABELLED, WATER, Scene, pool
 
 SPECTRA = {
     1: [0.15, 0.16, 0.18, 0.19, 0.2, 0.21, 0.22, 0.22, 0.25, 0.24],
@@ -73,12 +74,23 @@ def test_a_smooth_image_has_no_roughness_and_a_rough_one_has_its_standard_deviat
     assert made.shape == (COUNT, 5, 5)
     assert made[:10] == pytest.approx(np.log(0.2), abs=1e-6)
     assert made[10:13] == pytest.approx(np.log(STILL), abs=0.01)
+    assert made[13:16] == pytest.approx(np.log(STILL), abs=0.1), "what single precision leaves of 81 squares"
     image[6, 2, 2] = 0.4
     logs = np.log([0.2] * 8 + [0.4])
     assert features(image)[12, 2, 2] == pytest.approx(np.log(logs.std() + STILL), abs=1e-4)
-    assert features(image)[12, 0, 0] == pytest.approx(np.log(STILL), abs=0.01), "two pixels away nothing changes"
-    assert features(image)[13, 1, 1] == pytest.approx(np.log(0.2), abs=1e-6), "B04 is as it was"
-    assert features(image)[14, 1, 1] == pytest.approx(logs.mean(), abs=1e-6)
+    assert features(image)[12, 0, 0] == pytest.approx(np.log(STILL), abs=0.01), "two pixels away nothing near changes"
+    every = np.log([0.2] * 24 + [0.4])
+    assert features(image)[15] == pytest.approx(np.log(every.std() + STILL), abs=1e-4), "all 5 x 5 pixels lie in the wide surroundings"
+    assert features(image)[16, 1, 1] == pytest.approx(np.log(0.2), abs=1e-6), "B04 is as it was"
+    assert features(image)[17, 1, 1] == pytest.approx(logs.mean(), abs=1e-6)
+
+
+def test_wide_roughness_ends_four_pixels_away():
+    image = np.full((10, 1, 12), 0.2, np.float32)
+    image[0, 0, 0] = 0.4
+    logs = np.log([0.4] + [0.2] * 8)
+    assert features(image)[13, 0, 4] == pytest.approx(np.log(logs.std() + STILL), abs=1e-4)
+    assert features(image)[13, 0, 5] == pytest.approx(np.log(STILL), abs=0.01)
 
 
 def test_a_neighbour_without_reflectance_weighs_nothing():
@@ -86,7 +98,8 @@ def test_a_neighbour_without_reflectance_weighs_nothing():
     image[:, 1, 1] = np.nan
     made = features(image)
     assert made[10:13, 0, 0] == pytest.approx(np.log(STILL), abs=0.01)
-    assert made[13:, 0, 0] == pytest.approx(np.log(0.2), abs=1e-6)
+    assert made[13:16, 0, 0] == pytest.approx(np.log(STILL), abs=0.1)
+    assert made[16:, 0, 0] == pytest.approx(np.log(0.2), abs=1e-6)
 
 
 def test_the_onnx_file_is_the_network_that_was_scored():
@@ -239,6 +252,23 @@ def test_scores_are_those_counted_by_hand(two_sites):
     assert found["pixels"] == found["blocks"] == 8
     low, value, high = (found["classes"]["2"]["f1"][k] for k in ("low", "value", "high"))
     assert low < value < high
+
+
+def test_doubt_costs_each_left_out_site_the_same_share_of_its_fields():
+    truth = pool([scene(site, date(2020, 7, 1), [FIELD] * 200 + [BUILT]) for site in ("a", "b")])
+    answers = []
+    for number, fold in enumerate(f for f in folds(truth) if f.way == SITE):
+        rows = np.flatnonzero(fold.test)
+        chances = np.zeros((len(rows), len(KINDS)), np.float32)
+        chances[:, BUILT] = (1 + number) * np.linspace(0, 0.2, len(rows))
+        chances[:, FIELD] = 1 - chances[:, BUILT]
+        answers.append(Answers(fold, rows, chances, np.zeros_like(chances)))
+    found = doubt(truth, answers, (BUILT, OTHER), 0.6)
+    # 3 % of both sites together are 6 % of the one with the greater doubts.
+    assert found == {BUILT: pytest.approx(0.4 * 0.94, abs=0.01)}, "a kind that nobody learnt has no limit"
+    assert doubt(truth, answers[:1], (BUILT,), 0.85) == {BUILT: pytest.approx(0.15 * 0.97, abs=0.01)}, "pixels that get no class anyhow"
+    answers[0].probabilities[:, BUILT] = 1e-6
+    assert doubt(truth, answers[:1], (BUILT,), 0.6) == {BUILT: 0.05}, "a trace says nothing"
 
 
 def test_parcels_are_judged_by_their_worst_clear_date():

@@ -18,6 +18,8 @@ WATER = {
     "perhaps": {"mndwi_min": 0.0, "ndwi_min": -0.2, "nir_max": 0.18, "swir_max": 0.1},
 }
 
+SNOW = {"ndsi_min": 0.4, "nir_min": 0.11}
+
 
 def linear(weight, bias, *, layout="pixels", bands=4, name="probabilities", novelty=None, kernel=1):
     """An ONNX model: scores are a linear map of the bands, or of the sum over a square of pixels."""
@@ -173,8 +175,11 @@ def test_a_missing_or_broken_file_is_said(registry, tmp_path):
         ({"output__validated_level": 2}, "legend clc:1 is of level 1, validated_level is 2"),
         ({"output__classes": [{"code": 0, "name": "a"}]}, "no class has a code"),
         ({"output__water": WATER, "input__bands": ["B02", "B04", "B08", "B11"]}, "the water rule needs B03"),
+        ({"output__snow": SNOW, "input__bands": ["B02", "B04", "B08", "B12"]}, "the snow rule needs B03, B11"),
         ({"output__water": WATER | {"code": 9}}, r"codes \[9\]"),
         ({"output__classes": [{"code": 2, "name": "a", "confidence": [[0.5, 1], [0.5, 2]]}]}, "must rise"),
+        ({"output__classes": [{"code": 2, "name": "a", "max_doubt": {"b": 0.1}}]}, "max_doubt: 'b' must be the name of one other class"),
+        ({"output__classes": [{"code": 2, "name": "a", "max_doubt": {"a": 0.1}}]}, "max_doubt: 'a' must be the name of one other class"),
         ({"input__bands": []}, "input/bands"),
         ({"input__bands": ["B03", "B03"]}, "input/bands"),
         ({"input__bands": ["B03", "B04", "B08", "B99"]}, "input/bands: B99 are not among Sentinel-2's bands B01, "),
@@ -263,6 +268,25 @@ def test_a_pixel_that_the_model_is_unsure_of_gets_no_class_and_a_flag(registry):
     assert pixel(model, 0.1, 0.2, 0.3, 0.2) == (2, 100, 0)
 
 
+def test_a_pixel_that_may_well_be_another_class_gets_none_and_a_flag(registry):
+    network = linear([[0, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0]], [2, 0, 0])
+    classes = [{"code": 2, "name": "fields", "max_doubt": {"works": 0.2}}, {"code": 3, "name": "forest"}, {"code": 0, "name": "works"}]
+    model = load_model("mine", environ=registry(network, output__classes=classes))
+    assert pixel(model, 0.1, 0.0, 0.06, 0.2)[0] == 2, "works at 0.18"
+    assert pixel(model, 0.1, 0.0, 0.08, 0.2) == (0, 0, 32), "works at 0.21"
+    assert pixel(model, 0.1, 0.15, 0.0, 0.2)[0] == 2, "forest at 0.35 is nobody's concern"
+    assert pixel(model, 0.1, 0.5, 0.45, 0.2)[0] == 3, "the limit is that of fields alone"
+
+
+def test_doubt_is_measured_on_probabilities_whether_the_network_or_the_card_makes_them(registry):
+    classes = [{"code": 2, "name": "fields", "max_doubt": {"forest": 0.2}}, {"code": 3, "name": "forest"}]
+    for share, code in ((0.19, 2), (0.21, 0)):
+        given = np.log([1 - share, share])
+        assert pixel(load_model("mine", environ=registry(linear(np.zeros((2, 4)), given), output__classes=classes)), 0, 0, 0, 0)[0] == code
+        changes = {"output__classes": classes, "output__activation": "none"}
+        assert pixel(load_model("mine", environ=registry(linear(np.zeros((2, 4)), np.exp(given)), **changes)), 0, 0, 0, 0)[0] == code
+
+
 def test_a_close_second_leaves_the_pixel_without_a_class(registry):
     model = load_model("mine", environ=registry(output__min_margin=0.5))
     assert pixel(model, 0.1, 0.055, 0.3, 0.2) == (0, 0, 32)
@@ -301,6 +325,14 @@ def test_water_by_rule_overrules_the_network(registry):
     assert pixel(model, 0.08, 0.2, 0.09, 0.07) == (0, 0, 32), "perhaps water"
     assert pixel(model, 0.08, 0.2, 0.3, 0.2)[0] == 2
     assert pixel(model, 0.0, 0.0, 0.0, 0.0)[2] == 64, "black is inside all limits and divides nothing"
+
+
+def test_snow_by_rule_gets_no_class_and_water_stays_water(registry):
+    model = load_model("mine", environ=registry(output__water=WATER, output__snow=SNOW))
+    assert pixel(model, 0.8, 0.8, 0.8, 0.1) == (0, 0, 32)
+    assert pixel(model, 0.3, 0.2, 0.3, 0.125) == (0, 0, 32)
+    assert pixel(model, 0.3, 0.2, 0.3, 0.135)[0] == 2
+    assert pixel(model, 0.3, 0.2, 0.115, 0.05)[0] == 5, "water takes no more light in the infrared than that"
 
 
 def test_pixels_that_are_not_valid_stay_empty_and_valid_ones_without_reflectance_are_nodata(registry):

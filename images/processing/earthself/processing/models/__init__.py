@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from earthself.processing.models.card import ModelCard, ModelClass, WaterLimits, WaterRule
+from earthself.processing.models.card import ModelCard, ModelClass, SnowRule, WaterLimits, WaterRule
 from earthself.processing.models.errors import BadCard, BrokenModel, DoesNotFit, ModelError, UnknownModel
 from earthself.processing.models.model import Model, Prediction
 from earthself.processing.models.registry import DEFAULT, load_card, load_model, model_names
@@ -17,6 +17,7 @@ __all__ = [
     "ModelClass",
     "ModelError",
     "Prediction",
+    "SnowRule",
     "UnknownModel",
     "WaterLimits",
     "WaterRule",

@@ -20,8 +20,8 @@ from earthself.data.legends import legend
 from earthself.data.sentinel2 import BANDS
 from earthself.processing.models.errors import BadCard
 
-WATER_BANDS = ("B03", "B08", "B11")
-"""Bands that a water rule needs among the model's own."""
+RULE_BANDS = ("B03", "B08", "B11")
+"""Bands that a rule for water or snow needs among the model's own."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class ModelClass:
     """Knots (probability 0-1, confidence 0-100) of a piecewise linear curve."""
     months: tuple[int, ...]
     """Months (1-12) in which the class was learnt; empty where the card does not say."""
+    max_doubt: tuple[tuple[str, float], ...]
+    """Names of other classes, and the probability of each (0-1) above which a pixel does not get this one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,16 @@ class WaterRule:
     """Inside: `code`, flag 64."""
     perhaps: WaterLimits
     """Inside these but not `sure`: code 0, flag 32."""
+
+
+@dataclass(frozen=True)
+class SnowRule:
+    """Snow is recognised by its spectrum and gets no class; reflectances 0-1, indices -1 to 1."""
+
+    ndsi_min: float
+    """Least (B03 - B11) / (B03 + B11)."""
+    nir_min: float
+    """Least reflectance in B08; water is darker."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,8 @@ class ModelCard:
     """Above it a pixel is outside the training; None where the network has no output `novelty`."""
     water: WaterRule | None
     """None where the model knows water itself, or not at all."""
+    snow: SnowRule | None
+    """None where the model knows snow itself, or not at all."""
     limits: tuple[str, ...]
     """What it was not tested on or is known to do badly, one sentence each."""
     sha256: str
@@ -158,6 +172,7 @@ class ModelCard:
             min_margin=said.get("min_margin", 0.0),
             novelty_threshold=said["novelty"]["threshold"] if "novelty" in said else None,
             water=_water(said.get("water")),
+            snow=SnowRule(said["snow"]["ndsi_min"], said["snow"]["nir_min"]) if "snow" in said else None,
             limits=tuple(document["limits"]),
             sha256=document["file"]["sha256"],
             document=document,
@@ -168,7 +183,8 @@ class ModelCard:
 
 def _class(value: Mapping[str, Any]) -> ModelClass:
     knots = tuple((float(p), float(c)) for p, c in value.get("confidence", ((0, 0), (1, 100))))
-    return ModelClass(value["code"], value["name"], value.get("min_probability", 0.0), knots, tuple(value.get("months", ())))
+    doubt = tuple((name, float(limit)) for name, limit in value.get("max_doubt", {}).items())
+    return ModelClass(value["code"], value["name"], value.get("min_probability", 0.0), knots, tuple(value.get("months", ())), doubt)
 
 
 def _water(value: Mapping[str, Any] | None) -> WaterRule | None:
@@ -226,12 +242,17 @@ def _check_meaning(card: ModelCard, where: str) -> None:
     strange = [band for band in card.bands if band not in BANDS]
     if strange:
         raise BadCard(f"{where}: input/bands: {', '.join(strange)} are not among Sentinel-2's bands {', '.join(BANDS)}")
-    missing = [band for band in WATER_BANDS if card.water and band not in card.bands]
-    if missing:
-        raise BadCard(f"{where}: the water rule needs {', '.join(missing)} among the model's bands {', '.join(card.bands)}")
+    missing = [band for band in RULE_BANDS if band not in card.bands]
+    for name, rule in (("water", card.water), ("snow", card.snow)):
+        if rule and missing:
+            raise BadCard(f"{where}: the {name} rule needs {', '.join(missing)} among the model's bands {', '.join(card.bands)}")
     for number, entry in enumerate(card.classes):
         steps = [p for p, _ in entry.confidence]
         if steps != sorted(set(steps)) or steps[-1] > 1:
             raise BadCard(f"{where}: output/classes/{number}/confidence: probabilities must rise within 0 to 1, found {steps}")
+        names = [c.name for c in card.classes if c is not entry]
+        for name, _ in entry.max_doubt:
+            if names.count(name) != 1:
+                raise BadCard(f"{where}: output/classes/{number}/max_doubt: {name!r} must be the name of one other class, found {names}")
     if card.layout == "pixels" and card.context:
         raise BadCard(f"{where}: layout 'pixels' sees single pixels, yet context is {card.context}; use layout 'image'")

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m earthself.processing.training", description=__doc__)
     parser.add_argument("--truth", type=Path, required=True, help="folder with the labelled data, laid out as docs/models.md says")
     parser.add_argument("--out", type=Path, default=_OUT, help=f"folder to write; its name becomes the model's (default {_OUT})")
-    parser.add_argument("--version", default="1.0.0", help="version of the model (default 1.0.0)")
+    parser.add_argument("--version", default="1.1.0", help="version of the model (default 1.1.0)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same model (default 0)")
     given = parser.parse_args(arguments)
     try:

@@ -13,12 +13,12 @@ from earthself.processing.errors import BadInput
 from earthself.processing.models.card import ModelCard
 from earthself.processing.models.decide import Decider
 from earthself.processing.training import scores
-from earthself.processing.training.calibrate import confidence, reach
-from earthself.processing.training.document import MIN_PROBABILITY, Subject, card, limits
+from earthself.processing.training.calibrate import confidence, doubt, reach
+from earthself.processing.training.document import MIN_PROBABILITY, Calibration, Subject, card, limits
 from earthself.processing.training.fit import Recipe, fit
 from earthself.processing.training.folds import RANDOM, SITE, SITE_AND_SEASON, UNSEEN, Answers, answer, ask, folds
 from earthself.processing.training.network import Network, graph
-from earthself.processing.training.truth import GROUND, Truth
+from earthself.processing.training.truth import BUILT, FIELD, GROUND, KINDS, OTHER, Truth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,9 @@ def train(truth: Truth, name: str, version: str, recipe: Recipe, say: Callable[[
     far = reach(truth, answers[SITE])
     network = fit(truth, recipe).with_reach(far)
     onnx = graph(network)
-    made = card(truth, Subject(name, version, recipe, onnx), {code: confidence(truth, answers[SITE], code) for code in MIN_PROBABILITY})
+    curves = {code: confidence(truth, answers[SITE], code) for code in MIN_PROBABILITY}
+    doubts = doubt(truth, answers[SITE], (BUILT, OTHER), MIN_PROBABILITY[KINDS[FIELD].code])
+    made = card(truth, Subject(name, version, recipe, onnx), Calibration(curves, doubts))
     made["scores"] = _scores(truth, answers, ModelCard.from_json(made), network)
     made["limits"] = limits(truth, made)
     return Trained(network, onnx, made)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from earthself.data.legends import legend
-from earthself.processing.training.calibrate import INSIDE
+from earthself.processing.training.calibrate import INSIDE, PRICE
 from earthself.processing.training.features import BANDS, CONTEXT
 from earthself.processing.training.fit import Recipe
-from earthself.processing.training.truth import KINDS, Truth
+from earthself.processing.training.truth import FIELD, KINDS, Truth
 
 MIN_PROBABILITY = {1: 0.96, 2: 0.6, 3: 0.85}
 """Below these a class is not said. Built-up land is rare and field edges resemble it: it must be nearly sure. Forest is set so
@@ -28,9 +28,13 @@ WATER_RULE = {
     "perhaps": {"mndwi_min": -0.05, "ndwi_min": -0.2, "nir_max": 0.18, "swir_max": 0.1},
 }
 """Open water is dark in the infrared and brighter in the green."""
+SNOW_RULE = {"ndsi_min": 0.4, "nir_min": 0.11}
+"""The limits that MODIS uses: no labelled pixel is snow, so no network can be trusted with it."""
 
 _WORDS = json.loads(Path(__file__).with_name("words.json").read_text(encoding="utf-8"))
 _LEGEND = "clc:1"
+_WORTH_SAYING = 0.1
+"""Share of the pixels of a date above which a mistake is named among the limits."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,18 @@ class Subject:
     """The network's file."""
 
 
-def card(truth: Truth, subject: Subject, curves: Mapping[int, list[list[float]] | None]) -> dict[str, Any]:
-    """Make a card without scores; `curves` holds the confidence by code, None where no left-out site confirmed the code."""
+@dataclass(frozen=True)
+class Calibration:
+    """What left-out sites say about a network's probabilities."""
+
+    curves: Mapping[int, list[list[float]] | None]
+    """Knots of the confidence by code; None where no left-out site confirmed the code."""
+    doubts: Mapping[int, float]
+    """By kind: the probability above which a pixel is not called a field."""
+
+
+def card(truth: Truth, subject: Subject, calibration: Calibration) -> dict[str, Any]:
+    """Make a card without scores."""
     return {
         "card": 1,
         "name": subject.name,
@@ -60,13 +74,15 @@ def card(truth: Truth, subject: Subject, curves: Mapping[int, list[list[float]] 
         "output": {
             "legend": _LEGEND,
             "validated_level": 1,
-            "classes": [_class(truth, number, curves) for number in range(len(KINDS))],
+            "classes": [_class(truth, number, calibration) for number in range(len(KINDS))],
             "novelty": {
                 "threshold": 1.0,
                 "method": _WORDS["novelty"],
                 "calibration": f"{INSIDE:.0%} of a kind's pixels on left-out sites lie within",
             },
             "confidence": {"method": _WORDS["confidence"]},
+            "doubt": {"method": _WORDS["doubt"], "calibration": _WORDS["price"].format(price=f"{PRICE:.0%}")},
+            "snow": SNOW_RULE | {"evidence": _WORDS["snow"]},
             "water": WATER_RULE | {"evidence": _WORDS["water"]},
         },
         "training": {
@@ -95,6 +111,7 @@ def limits(truth: Truth, made: Mapping[str, Any]) -> list[str]:
         if share > 0.1:
             called = f"{share:.0%} of it is called {names.name(code)}"
             said.append(f"What the training lacks is seldom known as unknown: without {kind} in the training, {called}.")
+    said += _missed(made["scores"]["parcels"])
     for code, figures in made["scores"]["left_out_site"]["classes"].items():
         if figures["recall"]["value"] < 0.5:
             said.append(f"{names.name(int(code))} (code {code}): on left-out sites {figures['recall']['value']:.0%} is found.")
@@ -103,16 +120,33 @@ def limits(truth: Truth, made: Mapping[str, Any]) -> list[str]:
     return said + list(_WORDS["limits"])
 
 
-def _class(truth: Truth, number: int, curves: Mapping[int, list[list[float]] | None]) -> dict[str, Any]:
+def _missed(parcels: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Say what the parcel sites show of built-up land called fields, and of fields called forest, where another network is asked."""
+    return [
+        f"{site}, {left_out} left out of the training: {figures[name]['mean']:.1%} of the {what} in the mean of its clear dates, "
+        f"{figures[name]['worst']:.0%} on {figures[name]['worst_date']}."
+        for name, what in (
+            ("built_up_called_fields", "built-up land is called fields"),
+            ("fields_called_forest", "fields are called forest"),
+        )
+        for way, left_out in (("left_out_site", "the site"), ("left_out_site_and_season", "the site and its season"))
+        for site, figures in parcels.get(way, {}).items()
+        if name in figures and figures[name]["worst"] > _WORTH_SAYING
+    ]
+
+
+def _class(truth: Truth, number: int, calibration: Calibration) -> dict[str, Any]:
     kind = KINDS[number]
     rows = truth.seen & (truth.kind == number)
     entry: dict[str, Any] = {"code": kind.code, "name": kind.name}
     if kind.code:
-        curve = curves[kind.code]
+        curve = calibration.curves[kind.code]
         # Without a left-out site that confirms it a class is learnt, to be told apart, but not said.
         entry |= {"min_probability": MIN_PROBABILITY[kind.code], "confidence": curve} if curve else {"code": 0}
     if entry["code"]:
         entry["months"] = sorted({date.fromordinal(int(d)).month for d in np.unique(truth.day[rows & truth.clear])})
+    if number == FIELD and entry["code"] and calibration.doubts:
+        entry["max_doubt"] = {KINDS[other].name: limit for other, limit in calibration.doubts.items()}
     if rows.any():
         days = len(np.unique(truth.day[rows] * np.int64(len(truth.sites)) + truth.site[rows]))
         sites = len(np.unique(truth.site[rows]))

@@ -7,10 +7,11 @@ has the file needs no code of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from earthself.processing.training.features import BANDS, CEILING, FLOOR, ROUGH, SMOOTH, STILL
+from earthself.processing.training.features import BANDS, CEILING, CONTEXT, COUNT, FLOOR, ROUGH, SMOOTH, STILL, WIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,27 +94,38 @@ def _features(draft: _Draft) -> tuple[str, str]:
     log = draft.add("Log", [clipped])
     least = draft.add("ReduceMin", ["reflectance"], axes=[1], keepdims=1)
     weight = draft.add("Cast", [draft.add("Greater", [least, draft.constant("zero", np.float32(0))])], to=1)
-    count = draft.add("Max", [_sum3(draft, weight), draft.constant("one", np.float32(1))])
     chosen = draft.add("Gather", [log, draft.constant("rough_bands", np.array(ROUGH, np.int64))], axis=1)
     weighed = draft.add("Mul", [chosen, weight])
-    mean = draft.add("Div", [_sum3(draft, weighed), count])
-    square = draft.add("Div", [_sum3(draft, draft.add("Mul", [weighed, chosen])), count])
-    variance = draft.add("Relu", [draft.add("Sub", [square, draft.add("Mul", [mean, mean])])])
-    deviation = draft.add("Add", [draft.add("Sqrt", [variance]), draft.constant("still", np.float32(STILL))])
-    smooth = draft.add("Gather", [mean, draft.constant("smooth_bands", np.array(SMOOTH, np.int64))], axis=1)
-    every = draft.add("Concat", [log, draft.add("Log", [deviation]), smooth], axis=1)
-    flat_log = draft.add("Reshape", [log, draft.constant("flat_log", np.array([len(BANDS), -1], np.int64))])
-    count_features = len(BANDS) + len(ROUGH) + len(SMOOTH)
-    return flat_log, draft.add("Reshape", [every, draft.constant("flat", np.array([count_features, -1], np.int64))])
-
-
-def _sum3(draft: _Draft, values: str) -> str:
-    # Slices and additions rather than a pooling operator: a pixel's sum is then formed in the same order wherever it lies.
-    padded = draft.add("Pad", [values, draft.shared("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))])
+    moments = draft.add("Concat", [weight, weighed, draft.add("Mul", [weighed, chosen])], axis=1)
+    margin = [0, 0, CONTEXT, CONTEXT]
+    sums = _sum3(draft, draft.add("Pad", [moments, draft.constant("pads", np.array(2 * margin, np.int64))]), 1)
+    inner = sums
     for axis in (2, 3):
-        parts = [_slice(draft, padded, axis, start, end) for start, end in ((0, -2), (1, -1), (2, 1 << 30))]
-        padded = draft.add("Add", [draft.add("Add", parts[:2]), parts[2]])
-    return padded
+        inner = _slice(draft, inner, axis, WIDE, -WIDE)
+    mean, rough = _moments(draft, inner)
+    smooth = draft.add("Gather", [mean, draft.constant("smooth_bands", np.array(SMOOTH, np.int64))], axis=1)
+    every = draft.add("Concat", [log, rough, _moments(draft, _sum3(draft, sums, WIDE))[1], smooth], axis=1)
+    flat_log = draft.add("Reshape", [log, draft.constant("flat_log", np.array([len(BANDS), -1], np.int64))])
+    return flat_log, draft.add("Reshape", [every, draft.constant("flat", np.array([COUNT, -1], np.int64))])
+
+
+def _moments(draft: _Draft, sums: str) -> tuple[str, str]:
+    """Mean and log standard deviation of sums of weights, values and squares."""
+    edges = (0, 1, 1 + len(ROUGH), 1 + 2 * len(ROUGH))
+    count, value, square = (_slice(draft, sums, 1, start, end) for start, end in pairwise(edges))
+    count = draft.add("Max", [count, draft.shared("one", np.array(1, np.float32))])
+    mean = draft.add("Div", [value, count])
+    variance = draft.add("Sub", [draft.add("Div", [square, count]), draft.add("Mul", [mean, mean])])
+    deviation = draft.add("Sqrt", [draft.add("Relu", [variance])])
+    return mean, draft.add("Log", [draft.add("Add", [deviation, draft.shared("still", np.array(STILL, np.float32))])])
+
+
+def _sum3(draft: _Draft, values: str, step: int) -> str:
+    # Slices and additions rather than a pooling operator: a pixel's sum is then formed in the same order wherever it lies.
+    for axis in (2, 3):
+        parts = [_slice(draft, values, axis, start, end) for start, end in ((0, -2 * step), (step, -step), (2 * step, 1 << 30))]
+        values = draft.add("Add", [draft.add("Add", parts[:2]), parts[2]])
+    return values
 
 
 def _slice(draft: _Draft, values: str, axis: int, start: int, end: int) -> str:
