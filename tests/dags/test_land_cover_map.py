@@ -11,6 +11,7 @@ import signed
 from airflow_sandbox import ROOT
 from earthself.data.manifest import changed_outputs, read_manifest
 from earthself.operators import StepResources
+from earthself.operators.history import RUN, History
 from earthself.operators.publish import check_result
 
 WHEN = {"start": "2017-06-01", "end": "2017-07-01"}
@@ -66,6 +67,10 @@ def test_one_bad_product_costs_itself_and_a_second_run_does_only_the_hole(run, e
     hectares = dict(read_parquet(folder / "statistics.parquet")[["code", "hectares"]].itertuples(index=False))
     assert sum(hectares.values()) == pytest.approx(100 * result["area_km2"], rel=1e-4)
     assert hectares[2] > hectares[3] > 0, "two of the three products are fields"
+    with History() as history:
+        runs = history.recent(RUN)
+    assert [run.products for run in runs] == [1, 2]
+    assert all(run.area_rows and run.cpu_seconds for run in runs), "estimates learn from both"
 
 
 def test_a_batch_killed_for_memory_costs_only_its_products(run, dag, earthsignature, monkeypatch):
