@@ -443,6 +443,8 @@ def test_counting_asks_once_and_estimates_the_areas_share(provider: Provider, so
     counted = sources().count(request(area=Area.from_conf([16, 48, 16.5, 48.5])))
     assert counted.products == 30
     assert counted.estimated_bytes == pytest.approx(30 * 2 * 50_000_000 / 4, rel=0.01)
+    quarter = Area.from_conf([16, 48, 16.5, 48.5]).geodesic_m2
+    assert quarter < counted.window_m2 < 1.2 * quarter, "with half a block of 512 pixels on the sides where the product goes on"
     assert len(provider.requests) == 1
     provider.counts = False
     assert sources().count(request()).products == 30

@@ -41,6 +41,7 @@ def run(
     things = [signed.product(f"P{n}") for n in range(products)] if found else []
     _json(folder.request, REQUEST)
     _json(folder.work / "model.json", {"model": "baseline:1", "card": CARD})
+    _json(folder.work / "estimate.json", {"work": {"products": 2, "megapixels": 0.004, "area_megapixels": 0.0041}})
     catalogs.write_catalog(folder.found.parent, "found", things, AREA)
     _json(folder.superseded, [signed.product("OLD")] if found else [])
     _json(

@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import earthself.operators.history
 import pytest
 import sqlalchemy as sa
 from earthself.data.area import Area
+from earthself.data.query import Count
 from earthself.operators import estimate, workers
 from earthself.operators.errors import BadRequest
 from earthself.operators.history import HEAD, RUN, History, HistoryBroken, Record
@@ -23,8 +23,8 @@ CONF = {"area": AREA, "start": "2017-06-01", "end": "2017-07-01", "collection": 
 class Provider:
     """Counts as a provider would."""
 
-    def __init__(self, products: int, size: int = 1_000_000_000) -> None:
-        self._count = SimpleNamespace(products=products, estimated_bytes=products * size, provider="p", warnings=("q was down",))
+    def __init__(self, products: int, size: int = 1_000_000_000, window_m2: float = 2e8) -> None:
+        self._count = Count(products, products * size, "p", ("q was down",), window_m2 if products else 0.0)
 
     def count(self, _request):
         return self._count
@@ -35,10 +35,11 @@ def record(**changes) -> Record:
     return Record(**{**usual, "seconds": 30.0, "cpu_seconds": 40.0, "peak_memory": 10**9, **changes})
 
 
-def a_run(number: int) -> Record:
+def a_run(number: int, window_m2: float = 2e8) -> Record:
     """A run of the area of `CONF`."""
-    columns, rows = estimate.extent(Area.from_conf(AREA))
-    return record(step=RUN, run_id=f"r{number}", area_columns=columns, area_rows=rows)
+    work = estimate.work_of(Count(1, 0, window_m2=window_m2), Area.from_conf(AREA))
+    guess = {"guessed_pixels": round(1e6 * work.megapixels), "area_pixels": round(1e6 * work.area_megapixels)}
+    return record(step=RUN, run_id=f"r{number}", **guess)
 
 
 def test_the_first_estimate_says_that_it_is_a_guess(workspace):
@@ -100,6 +101,20 @@ def test_the_same_request_is_told_what_it_took_before(workspace):
     assert found.gigabytes_needed == 0.001
 
 
+def test_small_products_in_a_large_area_are_not_taken_for_whole_tiles(workspace):
+    conf = CONF | {"area": [0, 0, 9, 9]}
+    few = estimate.estimate(conf, Provider(3, 10**6, window_m2=4e6))
+    assert few.cpu_minutes < 20, "the area is mostly empty"
+    assert few.gigabytes_needed <= 0.003
+    assert estimate.estimate(conf, Provider(3, window_m2=1.2e10)).cpu_minutes > few.cpu_minutes + 5
+
+
+def test_nothing_costs_nothing_but_the_tasks(workspace):
+    found = estimate.estimate(CONF | {"area": [0, 0, 9, 9]}, Provider(0))
+    assert (found.gigabytes, found.gigabytes_needed, found.cpu_minutes) == (0, 0, 0)
+    assert found.minutes < 0.2
+
+
 def test_a_run_whose_area_is_not_known_is_left_out(workspace):
     before = estimate.estimate(CONF, Provider(4))
     with History() as history:
@@ -120,7 +135,7 @@ def test_a_database_of_before_keeps_its_rows(tmp_path, monkeypatch):
     with History(f"sqlite:///{tmp_path}/h.db") as history:
         assert history.recent("sign") == [Record("sign", "", "d", "r", 1, 2, 3, 4.0, 5.0, 6)]
         history.replace(a_run(1))
-        assert history.recent(RUN)[0].area_rows == a_run(1).area_rows
+        assert history.recent(RUN)[0].area_pixels == a_run(1).area_pixels
 
 
 def test_two_runs_are_too_few_for_a_spread(workspace):

@@ -289,7 +289,7 @@ time.sleep(60)""")
     stopper = threading.Thread(target=lambda: (wait_for(tmp_path / "pids"), operator.on_kill()))
     stopper.start()
     started = time.monotonic()
-    with pytest.raises(AirflowFailException, match="was stopped"):
+    with pytest.raises(TemporaryFailure, match="was stopped"):
         operator.execute(context())
     stopper.join()
     assert time.monotonic() - started < 15
@@ -307,7 +307,7 @@ time.sleep(60)""")
     operator = ProcessingStepOperator(task_id="t", command=command, eodag_conn_id=None)
     stopper = threading.Thread(target=lambda: (wait_for(tmp_path / "pids"), operator.on_kill()))
     stopper.start()
-    with pytest.raises(AirflowFailException, match="was stopped"):
+    with pytest.raises(TemporaryFailure, match="was stopped"):
         operator.execute(context())
     stopper.join()
     assert (tmp_path / "tidied").read_text() == "yes"

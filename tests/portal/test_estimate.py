@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from earthself.data.errors import TryAgain
+from earthself.data.query import Count
 from earthself.hooks.eodag import EodagHook
 
 PATH = "/earthself/api/v1/estimate"
@@ -28,7 +27,7 @@ class Provider:
         self.asked.append(request)
         if self.error:
             raise self.error
-        return SimpleNamespace(products=self.products, estimated_bytes=self.products * 10**9, provider="p", warnings=())
+        return Count(self.products, self.products * 10**9, "p", window_m2=1e8)
 
 
 @pytest.fixture
@@ -73,6 +72,7 @@ def test_without_a_login_it_is_401_and_a_viewer_may_not(login, provider):
         ({"end": "2017-05-01"}, "ends before it starts"),
         ({"max_cloud_cover": 101}, "max_cloud_cover"),
         ({"mask": "magic"}, "mask"),
+        ({"model": "nobody"}, "nobody"),
         ({"max_products": 0}, "max_products"),
         ({"colour": "red"}, "colour is not part of a request"),
     ],

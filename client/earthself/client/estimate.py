@@ -50,4 +50,4 @@ class Estimate:
 
 
 def _size(gigabytes: float) -> str:
-    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1, 1000 * gigabytes):.0f} MB"
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{max(1, 1000 * gigabytes):.0f} MB" if gigabytes else "nothing"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from earthself.data.catalogue import Catalogue
@@ -19,6 +21,7 @@ _T = TypeVar("_T")
 _TYPICAL_BYTES = 800_000_000
 _TILE_M2 = 109_800.0**2
 _COUNT_PAGE = 100
+_HALF_BLOCK_M = 2560.0
 
 
 class Finder:
@@ -60,7 +63,7 @@ class Finder:
             return self._count(provider, request)
 
         made = self._first(request, counted, warnings)
-        return Count(made.products, made.estimated_bytes, made.provider, tuple(warnings))
+        return replace(made, warnings=tuple(warnings))
 
     def _first(self, request: SearchRequest, work: Callable[[str], _T], warnings: list[str]) -> _T:
         """Ask the providers in order until one answers."""
@@ -125,16 +128,19 @@ class Finder:
         return made
 
     def _count(self, provider: str, request: SearchRequest) -> Count:
-        total, estimate, sampled = 0, 0.0, 0
+        total, estimate, window, sampled = 0, 0.0, 0.0, 0
         for page, matched in self._catalogue.pages(provider, request, _COUNT_PAGE):
             total += len(page)
             if not sampled:
                 sampled = len(page)
-                estimate = sum(_share_bytes(normalised(item, provider, "", open_access=True), request) for item in page)
+                items = [normalised(item, provider, "", open_access=True) for item in page]
+                estimate = sum(_share_bytes(item, request) for item in items)
+                window = sum(_window_m2(item, request) for item in items)
             if matched is not None:
                 total = max(matched, total)
                 break
-        return Count(total, round(estimate / sampled * total) if sampled else 0, provider)
+        sampled = max(1, sampled)
+        return Count(total, round(estimate / sampled * total), provider, window_m2=window / sampled)
 
 
 def online(item: Mapping[str, Any]) -> bool:
@@ -183,6 +189,26 @@ def _share_bytes(item: dict[str, Any], request: SearchRequest) -> float:
         return whole
     share = footprint.intersection(request.area.geometry).area / footprint.area if footprint.area else 1.0
     return whole * share
+
+
+def _window_m2(item: dict[str, Any], request: SearchRequest) -> float:
+    """Size of the box round the part of a product that lies in the area, with half a block of 512 pixels around that reading adds."""
+    from earthself.data.area import Area
+    from shapely.geometry import MultiPolygon, shape
+
+    footprint = shape(item["geometry"]).buffer(0)
+    met = footprint.intersection(request.area.geometry)
+    parts = [part for part in getattr(met, "geoms", (met,)) if part.area]
+    if not parts:
+        return 0.0
+    west, south, east, north = Area(MultiPolygon(parts)).unwrapped().bounds
+    left, bottom, right, top = Area(footprint).unwrapped().bounds
+    if west - left > 180:  # over the antimeridian the two may be counted from different sides
+        west, east = west - 360, east - 360
+    degree = 111_320 * max(0.01, math.cos(math.radians((south + north) / 2)))
+    across = min(right, east + _HALF_BLOCK_M / degree) - max(left, west - _HALF_BLOCK_M / degree)
+    down = min(top, north + _HALF_BLOCK_M / 110_574) - max(bottom, south - _HALF_BLOCK_M / 110_574)
+    return float(across * degree * down * 110_574)
 
 
 def _tile_share(footprint: Any) -> float:  # noqa: ANN401 - a shapely geometry

@@ -158,6 +158,8 @@ class Count:
     """The provider that answered."""
     warnings: tuple[str, ...] = ()
     """Providers that failed before."""
+    window_m2: float = 0.0
+    """Mean size of the window that the area needs of a product, square metres, after the first page; 0 where nothing was found."""
 
 
 def _strings(value: Any, what: str) -> list[str]:  # noqa: ANN401

@@ -105,15 +105,16 @@ class EarthSignatureListOperator(EarthSelfOperator):
 
         import shapely
         import shapely.geometry
+        from earthself.data.area import Area
         from earthself.data.dates import parse_instant
 
         observations = {str(product["properties"].get("earthself:observation")) for product in products}
         times = [parse_instant(product["properties"]["datetime"]) for product in products if product["properties"].get("datetime")]
         if not times:
             return []
-        outline = shapely.union_all([shapely.box(*shapely.geometry.shape(product["geometry"]).bounds) for product in products])
+        outline = shapely.union_all([shapely.make_valid(shapely.geometry.shape(product["geometry"])) for product in products])
         span = timedelta(seconds=1)
-        found = client.find(wkt=shapely.to_wkt(outline), start=min(times) - span, end=max(times) + span)
+        found = client.find(wkt=Area(outline).wkt, start=min(times) - span, end=max(times) + span)
         return [feature for feature in found if str(feature["properties"].get("earthself:observation")) in observations]
 
 

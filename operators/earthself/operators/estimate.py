@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators import planning
@@ -17,13 +17,13 @@ from earthself.operators.resources import workers
 
 if TYPE_CHECKING:
     from earthself.data.area import Area
+    from earthself.data.query import Count
     from earthself.data.sources import Sources
     from earthself.operators.history import Record
 
 STEP = "sign"
 """The step that most of the time goes to."""
 _TILE_PIXELS = 10_980
-_BLOCK_PIXELS = 512
 _ENOUGH = 3
 """Fewer earlier runs than these say too little about their spread."""
 _UNKNOWN = 3.0
@@ -76,12 +76,18 @@ class Work:
 
     def cpu(self) -> float:
         """Processor seconds of all steps by the rough model."""
-        return self.sign_cpu() + AFTER.seconds(3, 0, 3 * self.area_megapixels)
+        return self.sign_cpu() + self._after(3)
 
     def wall(self) -> float:
         """Wall-clock seconds by the rough model: batches side by side, then the rest."""
         at_once = max(1, min(workers(), self._batches()))
-        return TASKS_SECONDS + self.sign_cpu() / at_once + AFTER.seconds(2, 0, 2 * self.area_megapixels)
+        return TASKS_SECONDS + self.sign_cpu() / at_once + self._after(2)
+
+    def _after(self, steps: int) -> float:
+        """Seconds of the steps over the area: all of it where products lie, a tenth where none do; nothing without products."""
+        covered = min(self.area_megapixels, self.products * self.megapixels)
+        weighed = covered + 0.1 * (self.area_megapixels - covered)
+        return AFTER.seconds(steps, 0, steps * weighed) if self.products else 0.0
 
     def _batches(self) -> int:
         return math.ceil(self.products / planning.batch_size(self.products, workers())) if self.products else 0
@@ -111,10 +117,14 @@ class Estimate:
     """Provider that answered."""
     warnings: tuple[str, ...]
     """Providers that failed before."""
+    work: Work = field(repr=False)
+    """What the figures were made from."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, fit for XCom and JSON."""
-        return {**asdict(self), "warnings": list(self.warnings)}
+        figures = asdict(self)
+        del figures["work"]
+        return {**figures, "warnings": list(self.warnings)}
 
     def __str__(self) -> str:
         span = f"{self.minutes:.1f} min ({self.minutes_low:.1f} to {self.minutes_high:.1f})"
@@ -128,7 +138,7 @@ def estimate(conf: Mapping[str, Any], sources: Sources) -> Estimate:
 
     wanted = search_request(conf)
     count = sources.count(wanted)
-    work = work_of(count.products, *extent(wanted.area))
+    work = work_of(count, wanted.area)
     past, trouble = _past()
     scale, low, high = spread(past.wall)
     cpu_scale, _, _ = spread(past.cpu)
@@ -146,6 +156,7 @@ def estimate(conf: Mapping[str, Any], sources: Sources) -> Estimate:
         basis=_basis(past.steps, len(past.wall)),
         provider=count.provider,
         warnings=(*count.warnings, *trouble),
+        work=work,
     )
 
 
@@ -158,25 +169,17 @@ def refuse_too_many(found: Estimate, max_products: int) -> None:
         )
 
 
-def extent(area: Area) -> tuple[int, int]:
-    """Give columns and rows of the area's bounding box in 10 m pixels."""
+def work_of(count: Count, area: Area) -> Work:
+    """Guess the pixels: those of the windows that the first products showed, and those of the box round the area."""
     west, south, east, north = area.unwrapped().bounds
     across = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2)) / 10
-    return max(1, round(across)), max(1, round((north - south) * 110_574 / 10))
-
-
-def work_of(products: int, columns: int, rows: int) -> Work:
-    """Guess the pixels from the area's bounding box: windows are cut to blocks of 512, and no product is larger than a tile.
-
-    Products may well be smaller. So runs of the past are weighed with this same guess, never with the pixels that they really signed.
-    """
-    window = [min(_TILE_PIXELS, size + _BLOCK_PIXELS) for size in (columns, rows)]
-    return Work(products, window[0] * window[1] / 1e6, columns * rows / 1e6)
+    down = (north - south) * 110_574 / 10
+    return Work(count.products, min(count.window_m2 / 100, _TILE_PIXELS**2) / 1e6, max(1.0, across * down) / 1e6)
 
 
 def run_work(record: Record) -> Work:
-    """Give the work of an earlier run as its own estimate would have seen it."""
-    return work_of(record.products, record.area_columns, record.area_rows)
+    """Give the work of an earlier run as its own estimate saw it, for the products that it signed."""
+    return Work(record.products, record.guessed_pixels / 1e6, record.area_pixels / 1e6)
 
 
 def step_model(record: Record) -> float:
@@ -218,9 +221,9 @@ def _past() -> tuple[_Past, list[str]]:
             steps, runs = history.recent(STEP), history.recent(RUN)
     except OperatorError as error:
         return _Past(), [f"no history of earlier steps: {error}"]
-    works = [(run, run_work(run)) for run in runs if run.area_columns and run.area_rows]
+    works = [(run, run_work(run)) for run in runs if run.area_pixels]
     cpu = [_ratio(run.cpu_seconds, work.cpu()) for run, work in works] or [_ratio(step.cpu_seconds, step_model(step)) for step in steps]
-    read = [run.bytes_read / work.pixels() for run, work in works if run.bytes_read]
+    read = [run.bytes_read / work.pixels() for run, work in works if run.bytes_read and work.pixels()]
     read = read or [step.bytes_read / step.pixels for step in steps if step.pixels and step.bytes_read]
     wall = [_ratio(run.seconds, work.wall()) for run, work in works]
     return _Past(len(steps), tuple(wall), tuple(cpu), tuple(read)), []

@@ -219,11 +219,12 @@ def _warnings(
     from earthself.operators import notes
 
     said = [f"product {failure['id']} was lost: {failure['error']}" for failure in failures]
+    seen = 1 - sum(row.share for row in rows if row.code == UNOBSERVED)
     for row in sorted(rows, key=lambda row: row.code):
         if row.code == UNOBSERVED and row.hectares > 0:
             said.append(f"{max(row.share, 0.001):.1%} of the area was not observed (clouds, shadows, or no product)")
-        if row.code == NO_CLASS and row.share > _MUCH_WITHOUT_CLASS:
-            said.append(f"{row.share:.1%} of the area was observed but got no class: it is unlike what the model was trained on, or unsure")
+        if row.code == NO_CLASS and seen > 0 and row.share / seen > _MUCH_WITHOUT_CLASS:
+            said.append(f"{row.share / seen:.1%} of what was observed got no class: it is unlike what the model was trained on, or unsure")
     said += [str(warning) for item in maps for warning in item["properties"].get("earthself:warnings", ())]
     said += [str(warning) for warning in _optional(run.found.parent / "search.json", {}).get("warnings", ())]
     said += notes.collect(run)

@@ -40,8 +40,8 @@ STEP_HISTORY = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("cpu_seconds", sa.Float, nullable=False),
     sa.Column("peak_memory", sa.BigInteger, nullable=False),
-    sa.Column("area_columns", sa.BigInteger, nullable=False),
-    sa.Column("area_rows", sa.BigInteger, nullable=False),
+    sa.Column("guessed_pixels", sa.BigInteger, nullable=False),
+    sa.Column("area_pixels", sa.BigInteger, nullable=False),
     sa.Index("step_history_newest", "step", "pk"),
 )
 
@@ -74,10 +74,10 @@ class Record:
     """Processor time."""
     peak_memory: int
     """Bytes at most, 0 where unknown."""
-    area_columns: int = 0
-    """Width of the bounding box of a run's area, 10 m pixels; 0 for a step."""
-    area_rows: int = 0
-    """Height of the same."""
+    guessed_pixels: int = 0
+    """10 m pixels of each product that the run's own estimate thought to be needed; 0 for a step."""
+    area_pixels: int = 0
+    """10 m pixels of the box round the run's area; 0 for a step."""
 
 
 class History:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -22,7 +24,7 @@ MAX_BATCH = 10
 class EstimateOperator(EarthSelfOperator):
     """Check a request, say what it will cost, and refuse it when it is too large; returns the estimate as a dict.
 
-    Writes `work/request.json`: the conf with its defaults filled in and the area as GeoJSON.
+    Writes `work/request.json`: the conf with its defaults filled in and the area as GeoJSON; `work/estimate.json`; `work/model.json`.
     """
 
     ui_color = "#fff2cc"
@@ -40,13 +42,15 @@ class EstimateOperator(EarthSelfOperator):
 
         self.forget_what_follows(context)
         conf = request.validated(dict(context["params"]))
-        with EodagHook(self.eodag_conn_id).sources() as sources:
+        with ThreadPoolExecutor(1) as pool, EodagHook(self.eodag_conn_id).sources() as sources:
+            asked = pool.submit(signature_identity, str(conf["model"]))  # a process of its own, while the provider is asked
             found = estimate.estimate(conf, sources)
         estimate.refuse_too_many(found, int(conf["max_products"]))
-        identity = signature_identity(str(conf["model"]))
+        identity = asked.result()
         run = self.run_folder(context)
         write_json(run.request, conf)
         write_json(run.work / "model.json", identity.to_dict())
+        write_json(run.work / "estimate.json", {**found.to_dict(), "work": asdict(found.work)})
         for warning in found.warnings:
             self.log.warning(warning)
         self.log.info(f"Estimate: {found}")

@@ -76,8 +76,7 @@ class PublishOperator(EarthSelfOperator):
 
         A run of which some task's time is not known teaches nothing: it would look quicker than it was.
         """
-        from earthself.data.area import Area
-        from earthself.operators.estimate import extent
+        from earthself.data.workspace import read_json
         from earthself.operators.history import RUN, History, Record
 
         processed = known.number("processed")
@@ -85,8 +84,8 @@ class PublishOperator(EarthSelfOperator):
             return
         run = known.run
         cpu = sum(phases["cpu"] for phases in known.phases.values())
-        area = extent(Area.from_conf(known.request["area"]))
-        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], cpu, 0, *area)
+        guess = [round(1e6 * read_json(run.work / "estimate.json")["work"][name]) for name in ("megapixels", "area_megapixels")]
+        record = Record(RUN, "", run.dag_id, run.run_id, processed, known.pixels, known.bytes_read, result["seconds"], cpu, 0, *guess)
         try:
             with History() as history:
                 history.replace(record)

@@ -226,7 +226,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             (staging / "output").mkdir()
             self._process = StepProcess(command, env=env, cwd=scratch, memory=resources.memory_bytes)
             if self._stopped:
-                raise StepFailed(f"{self._name} was stopped before it began", exit_code=143, retry=False)
+                raise StepFailed(f"{self._name} was stopped before it began", exit_code=143, retry=True)
             outcome = self._process.run(on_line)
         return outcome, step_output.result_document(folder / "result.json", self._name, outcome.exit_code), tail
 

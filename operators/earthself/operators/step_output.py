@@ -58,7 +58,8 @@ def raise_for(name: str, outcome: Outcome, document: dict[str, Any], tail: list[
     code = outcome.exit_code
     reason = document.get("message") or " | ".join(tail) or "it said nothing"
     if outcome.stopped:
-        raise StepFailed(f"{name} was stopped", exit_code=code, retry=False)
+        # By Airflow: where a person marked the task, its state is set already; after lost heartbeats or a time-out it is tried again.
+        raise StepFailed(f"{name} was stopped", exit_code=code, retry=True)
     if outcome.memory_exceeded:
         raise StepFailed(
             f"{name} was killed for memory: it grew past {resources.memory} ({spell(outcome.peak_memory)} seen); "

@@ -72,9 +72,11 @@ def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
     """
     from earthself.hooks.eodag import EodagHook
     from earthself.operators.estimate import estimate as estimated
+    from earthself.operators.identity import signature_identity
     from earthself.operators.request import validated
 
     wanted = validated(conf)
+    signature_identity(str(wanted["model"]))
     if not _estimates.acquire(blocking=False):
         busy = f"{_AT_ONCE} estimates are being made; try again in some seconds"
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, busy, {"Retry-After": "5"})

@@ -148,6 +148,6 @@ def _said(item: pystac.Item) -> list[str]:
     if unseen > 5e-5:
         said.append(f"{max(unseen, 0.001):.1%} of the area was not observed (clouds, shadows, or no product)")
     nameless = float(item.properties.get("earthself:unclassified_fraction", 0))
-    if nameless > 5e-5:
-        said.append(f"{max(nameless, 0.001):.1%} of the area was observed but got no class")
+    if nameless > 5e-5 and unseen < 1:
+        said.append(f"{max(nameless / (1 - unseen), 0.001):.1%} of what was observed got no class")
     return said

@@ -1,4 +1,4 @@
-"""How large the area of a run was: an estimate compares like with like."""
+"""What a run's own estimate rested on: an estimate compares like with like."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the area's size; what was kept before has none, and runs without it are not used."""
-    for name in ("area_columns", "area_rows"):
+    """Add the guess; what was kept before has none, and runs without it are not used."""
+    for name in ("guessed_pixels", "area_pixels"):
         op.add_column("step_history", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
