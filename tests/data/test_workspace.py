@@ -28,8 +28,6 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         run.superseded: "work/found/superseded.json",
         run.known: "work/known/catalog.json",
         run.batch(0): "work/batches/0000/catalog.json",
-        run.signed(12): "work/signed/0012/catalog.json",
-        run.failures(12): "work/signed/0012/failures.json",
         run.signatures: "work/signatures/catalog.json",
         run.output("mosaic"): "work/mosaic",
         run.step("sign", 3): "work/steps/sign-3",

@@ -56,10 +56,12 @@ def run(
 
 def _signed(folder: RunFolder, things: list[dict[str, Any]], failures: list[dict[str, Any]]) -> None:
     lost = {failure["id"] for failure in failures}
-    items = [signed.signature(folder.signed(0).parent, thing) for thing in things if thing["id"] not in lost]
+    items = [signed.signature(folder.output("signed") / "0000", thing) for thing in things if thing["id"] not in lost]
     items[0]["properties"] |= {"earthself:reused": True, "earthself:found_as": items[0]["id"]}
-    catalogs.write_catalog(folder.signed(0).parent, "signed", items)
-    catalogs.link_catalog(folder.signatures.parent, "signatures", catalogs.item_paths(folder.signed(0)), AREA)
+    catalogs.write_catalog(folder.output("signed") / "0000", "signed", items)
+    catalogs.link_catalog(
+        folder.signatures.parent, "signatures", catalogs.item_paths(folder.output("signed") / "0000" / catalogs.CATALOG), AREA
+    )
     _json(folder.signatures.parent / "failures.json", failures)
     account = {
         "step": "sign",

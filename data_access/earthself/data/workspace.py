@@ -153,14 +153,6 @@ class RunFolder:
         """Catalogue of one batch of products still to be signed, counted from 0."""
         return self.batches / f"{number:04d}" / "catalog.json"
 
-    def signed(self, number: int) -> Path:
-        """Catalogue of the signatures made from one batch."""
-        return self.work / "signed" / f"{number:04d}" / "catalog.json"
-
-    def failures(self, number: int) -> Path:
-        """The products that one batch lost: a list of {id, error, retry}."""
-        return self.work / "signed" / f"{number:04d}" / "failures.json"
-
     def output(self, name: str) -> Path:
         """Output folder of a whole-run step: `mosaic`, `statistics`, `quicklook`."""
         return self.work / _check_name(name, "step name")
