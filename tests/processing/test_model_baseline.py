@@ -19,8 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from earthself.processing import models
 from earthself.processing.models import load_card, load_model
-from earthself.processing.training.sources import interpreted
-from model_truth import corine_patch, needs_data, parcels, patch_labels, patches
+from earthself.processing.training.document import bounds
+from earthself.processing.training.sources import interpreted, read_truth
+from earthself.processing.training.truth import pool
+from model_truth import DATA, corine_patch, needs_data, parcels, patch_labels, patches
 
 CLEAR_DATE = 0.3
 FEWEST = 30
@@ -264,6 +266,29 @@ def test_the_card_and_so_every_report_name_the_mistakes_above_a_tenth():
     limits = load_card().limits
     assert any("the site left out of the training: 7.5% of the built-up land is called fields" in limit for limit in limits)
     assert any("the site and its season left out of the training: 0.9% of the fields are called forest" in limit for limit in limits)
+
+
+def test_the_cards_bounds_are_those_that_reading_the_truth_gives():
+    assert load_card().document["training"]["bounds"] == bounds(pool(read_truth(DATA)))
+
+
+def test_the_cards_bounds_hold_the_labelled_scenes_and_hardly_more():
+    """Against the files' own grids, read without the training's code."""
+    from netCDF4 import Dataset
+    from pyproj import Transformer
+
+    found = load_card().document["training"]["bounds"]
+    assert list(found) == list(load_card().document["training"]["sites"])
+    places = {"T33UUP 38_58": (32633, 345_600, 5_329_200, 346_800, 5_330_400)}
+    for path in (DATA / "worldcereal").glob("OUTPUT_*.nc"):
+        with Dataset(path) as data:
+            places[next(site for site in found if data.tile in site)] = (int(data["LC"].epsg), *map(int, data["LC"].bounds))
+    assert len(places) == 3
+    for site, (epsg, *edges) in places.items():
+        true = Transformer.from_crs(epsg, 4326, always_xy=True).transform_bounds(*edges)
+        outside = [sign * (card - edge) for sign, card, edge in zip((-1, -1, 1, 1), found[site], true, strict=True)]
+        assert min(outside) > -1e-6, site
+        assert max(outside) < 1.1e-4, site
 
 
 def test_the_card_claims_level_one_and_says_where_it_stops():

@@ -13,12 +13,14 @@ from earthself.processing.models import load_model
 from earthself.processing.training import scores
 from earthself.processing.training.__main__ import main
 from earthself.processing.training.calibrate import doubt
+from earthself.processing.training.document import bounds
 from earthself.processing.training.features import BANDS, COUNT, STILL, features
 from earthself.processing.training.fit import Recipe, fit
 from earthself.processing.training.folds import RANDOM, SITE, SITE_AND_SEASON, UNSEEN, Answers, folds
 from earthself.processing.training.network import Network, graph
 from earthself.processing.training.sources import read_patches, read_truth
 from earthself.processing.training.truth import BUILT, FIELD, FOREST, KINDS, OBSCURED, OTHER, UNLABELLED, WATER, Scene, pool
+from pyproj import Transformer
 
 SPECTRA = {
     1: [0.15, 0.16, 0.18, 0.19, 0.2, 0.21, 0.22, 0.22, 0.25, 0.24],
@@ -144,6 +146,24 @@ def test_own_files_are_read_with_site_date_scale_and_codes_of_any_level(truth_fo
     assert [int(scenes[0].kind[y, x]) for y, x in ((0, 0), (0, 47), (47, 0), (47, 47))] == [BUILT, FIELD, FOREST, WATER]
 
 
+def test_scenes_say_where_they_lie(truth_folder):
+    here = next(read_truth(truth_folder))
+    corners = Transformer.from_crs(32633, 4326, always_xy=True).transform([300_000, 300_000, 300_480, 300_480], [5_400_000, 5_399_520] * 2)
+    (west, east), (south, north) = ((min(edges), max(edges)) for edges in corners)
+    assert here.bounds == pytest.approx((west, south, east, north), abs=1e-6)
+
+
+def test_a_site_is_as_wide_as_all_its_scenes():
+    def at(*places):
+        return pool([scene(site, date(2020, 7, day), [FIELD], bounds=edges) for day, (site, edges) in enumerate(places, 1)])
+
+    two = at(("a", (12.0, 48.0, 12.1, 48.1)), ("b", (5.00001, 50.0, 5.1, 50.10001)), ("a", (12.3, 47.9, 12.4, 48.05)))
+    assert dict(zip(two.sites, two.bounds, strict=True)) == {"a": (12.0, 47.9, 12.4, 48.1), "b": (5.00001, 50.0, 5.1, 50.10001)}
+    assert two.take(two.at("b")).bounds == two.bounds
+    assert bounds(two) == {"a": [12.0, 47.9, 12.4, 48.1], "b": [5.0, 50.0, 5.1, 50.1001]}, "rounded outwards"
+    assert at(("a", (179.9, 50.0, 180.0, 50.1)), ("a", (-180.0, 50.0, -179.9, 50.1))).bounds == ((179.9, 50.0, -179.9, 50.1),)
+
+
 def test_codes_without_a_kind_are_not_used(truth_folder):
     path = truth_folder / "own" / "here" / "20200610_a_codes.tif"
     _, codes = scenery(0)
@@ -160,6 +180,7 @@ def test_codes_without_a_kind_are_not_used(truth_folder):
         (lambda f: write(f / "20200610_a.tif", np.ones((10, 48, 48), np.uint16), names=BANDS), "integers without a scale"),
         (lambda f: write(f / "20200610_a_codes.tif", np.ones((50, 48), np.uint16)), "different grids"),
         (lambda f: write(f / "20200610_a_codes.tif", np.ones((48, 48), np.uint16), crs="EPSG:32632"), "different grids"),
+        (lambda f: [write(p, np.ones((10, 48, 48)), names=BANDS, crs=None) for p in f.glob("20200610*")], "no coordinate system"),
         (lambda f: [p.rename(p.with_name("may_" + p.name)) for p in f.glob("20200610*")], "must begin with the date"),
     ],
 )
@@ -196,13 +217,13 @@ def test_neighbouring_patches_are_one_site(tmp_path):
 # --- folds and scores
 
 
-def scene(site, day, kinds, clear=True):
+def scene(site, day, kinds, clear=True, bounds=(12.0, 48.0, 12.1, 48.1)):
     """One row of pixels of these kinds; each pixel is a block of its own."""
     kind = np.array([kinds], np.int8)
     every = np.full(kind.shape, clear)
     image = np.full((10, *kind.shape), 0.1, np.float32)
     block = np.arange(kind.size, dtype=np.int32).reshape(kind.shape)
-    return Scene(site, day, image, kind, every, every, block, "parcels")
+    return Scene(site, day, image, kind, every, every, block, "parcels", bounds)
 
 
 @pytest.fixture
@@ -294,6 +315,7 @@ def test_the_command_makes_a_model_that_works(truth_folder, tmp_path, capsys):
     assert model.id == "mine:7"
     assert model.card.document["scores"]["left_out_site"]["macro_f1"]["value"] > 0.9, "the sites look alike"
     assert model.card.document["training"]["sources"] == ["images and CORINE codes of the person who trained the model"]
+    assert list(model.card.document["training"]["bounds"]) == ["here", "there", "yonder"]
     image, codes = scenery(99)
     said = model.predict(image, np.ones(codes.shape, bool)).codes
     for code in (1, 2, 3, 5):

@@ -254,5 +254,12 @@ def _check_meaning(card: ModelCard, where: str) -> None:
         for name, _ in entry.max_doubt:
             if names.count(name) != 1:
                 raise BadCard(f"{where}: output/classes/{number}/max_doubt: {name!r} must be the name of one other class, found {names}")
+    _check_bounds(card, where)
     if card.layout == "pixels" and card.context:
         raise BadCard(f"{where}: layout 'pixels' sees single pixels, yet context is {card.context}; use layout 'image'")
+
+
+def _check_bounds(card: ModelCard, where: str) -> None:
+    for site, (west, south, east, north) in card.document["training"].get("bounds", {}).items():
+        if south >= north or west == east:
+            raise BadCard(f"{where}: training/bounds/{site}: {[west, south, east, north]} has no extent; give [west, south, east, north]")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from calendar import month_name
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -88,12 +89,23 @@ def card(truth: Truth, subject: Subject, calibration: Calibration) -> dict[str, 
         "training": {
             "sources": [_WORDS["sources"][name] for name in _sources(truth, np.ones(len(truth), np.bool_))],
             "sites": {site: _pixels(truth, number) for number, site in enumerate(truth.sites)},
+            "bounds": bounds(truth),
             "recipe": asdict(subject.recipe),
         },
         "scores": {},
         "limits": [],
         "file": {"sha256": hashlib.sha256(subject.onnx).hexdigest(), "bytes": len(subject.onnx)},
     }
+
+
+def bounds(truth: Truth) -> dict[str, list[float]]:
+    """West, south, east, north of each site in degrees, rounded outwards to 4 digits (11 m): what meets a site meets its bounds."""
+
+    def rounded(edge: float, outwards: Callable[[float], int]) -> float:
+        return outwards(round(edge * 10_000, 6)) / 10_000
+
+    ways = (math.floor, math.floor, math.ceil, math.ceil)
+    return {site: [rounded(*edge) for edge in zip(edges, ways, strict=True)] for site, edges in zip(truth.sites, truth.bounds, strict=True)}
 
 
 def limits(truth: Truth, made: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from earthself.processing.errors import BadInput
 from earthself.processing.training.features import BANDS
-from earthself.processing.training.truth import BUILT, FIELD, KIND_OF_CODE, OBSCURED, OTHER, UNLABELLED, Scene, blocks, order
+from earthself.processing.training.truth import BUILT, FIELD, KIND_OF_CODE, OBSCURED, OTHER, UNLABELLED, Bounds, Scene, blocks, order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +44,10 @@ def read_truth(folder: Path) -> Iterator[Scene]:
 
 def read_patches(folder: Path) -> dict[str, tuple[str, NDArray[np.float32]]]:
     """Give site and reflectance of every BigEarthNet v2 patch below `folder`, by the patch's id."""
+    return {patch: (site, _read_patch(paths)) for patch, (site, paths) in _patch_files(folder).items()}
+
+
+def _patch_files(folder: Path) -> dict[str, tuple[str, list[Path]]]:
     files: dict[str, list[Path]] = {}
     places: dict[str, tuple[str, int, int]] = {}
     for path in sorted(folder.rglob("*_B*.tif")) + sorted(folder.rglob("*_12b.tif")):
@@ -52,7 +56,7 @@ def read_patches(folder: Path) -> dict[str, tuple[str, NDArray[np.float32]]]:
             files.setdefault(found["id"], []).append(path)
             places[found["id"]] = (found["tile"], int(found["h"]), int(found["v"]))
     sites = _near(places)
-    return {patch: (sites[patch], _read_patch(paths)) for patch, paths in files.items()}
+    return {patch: (sites[patch], paths) for patch, paths in files.items()}
 
 
 def interpreted() -> dict[str, list[tuple[int, int, int, int, int]]]:
@@ -77,18 +81,27 @@ def _parcel_scenes(folder: Path) -> Iterator[Scene]:
             classes, cover = _twice(rough["SCL"][:]), truth["LC"][:]
             days = _days(fine["timestamp"])
             site = f"parcels {fine['B02'].tile} {days[0].year}-{days[-1].year}"
+            bounds = _cube_bounds(fine)
         for day, number, scl in zip(days, numbers, classes, strict=True):
-            yield _parcel_scene(site, day, number, scl, cover)
+            yield _parcel_scene(site, day, number, scl, cover, bounds=bounds)
 
 
-def _parcel_scene(site: str, day: date, numbers: NDArray[np.uint16], scl: NDArray[np.uint8], cover: NDArray[np.uint16]) -> Scene:
+def _cube_bounds(cube: Any) -> Bounds:  # noqa: ANN401 (a netCDF data set, which has no types)
+    x, y = cube["x"][:], cube["y"][:]
+    half = abs(float(x[1] - x[0])) / 2
+    return _degrees(cube["spatial_ref"].crs_wkt, (x.min() - half, y.min() - half, x.max() + half, y.max() + half))
+
+
+def _parcel_scene(
+    site: str, day: date, numbers: NDArray[np.uint16], scl: NDArray[np.uint8], cover: NDArray[np.uint16], *, bounds: Bounds
+) -> Scene:
     kind = np.full(cover.shape, UNLABELLED, np.int8)
     for label, meaning in _PARCELS.items():
         kind[cover == label] = meaning
     kind[np.isin(scl, OBSCURED_SCL)] = OBSCURED
     # A date is one cluster: its pixels share sun, air and stage of the crops.
     one = np.zeros(cover.shape, np.int32)
-    return Scene(site, day, _reflectance(numbers), kind, np.isin(scl, CLEAR_SCL), np.isin(scl, SEEN_SCL), one, "parcels")
+    return Scene(site, day, _reflectance(numbers), kind, np.isin(scl, CLEAR_SCL), np.isin(scl, SEEN_SCL), one, "parcels", bounds)
 
 
 def _patch_scenes(folder: Path) -> Iterator[Scene]:
@@ -96,19 +109,22 @@ def _patch_scenes(folder: Path) -> Iterator[Scene]:
 
     drawn = interpreted()
     maps = {found["id"]: path for path in sorted(folder.rglob("*_reference_map.tif")) if (found := _PATCH.match(path.name))}
-    for patch, (site, reflectance) in read_patches(folder).items():
+    for patch, (site, paths) in _patch_files(folder).items():
+        if patch not in maps and patch not in drawn:
+            continue
+        reflectance, bounds = _read_patch(paths), _bounds(paths[0])
         day = datetime.strptime(_PATCH.match(patch)["day"], "%Y%m%d").replace(tzinfo=UTC).date()  # type: ignore[index]
         clear = _there(reflectance)
         if patch in maps:
             with rasterio.open(maps[patch]) as data:
                 kind = _kinds(data.read(1))
-            yield Scene(site, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "corine")
-        elif patch in drawn:
+            yield Scene(site, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "corine", bounds)
+        else:
             kind, block = np.full(clear.shape, UNLABELLED, np.int8), np.zeros(clear.shape, np.int32)
             for number, (code, x0, y0, x1, y1) in enumerate(drawn[patch]):
                 kind[y0:y1, x0:x1] = KIND_OF_CODE.get(code, OBSCURED)
                 block[y0:y1, x0:x1] = number
-            yield Scene(site, day, reflectance, kind, clear, clear, block, "interpreted")
+            yield Scene(site, day, reflectance, kind, clear, clear, block, "interpreted", bounds)
 
 
 def _own_scenes(folder: Path) -> Iterator[Scene]:
@@ -134,7 +150,7 @@ def _own_scenes(folder: Path) -> Iterator[Scene]:
             kind = _kinds(codes.read(1))
         day = datetime.strptime(found[0], "%Y%m%d").replace(tzinfo=UTC).date()
         clear = _there(reflectance)
-        yield Scene(path.parent.name, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "own")
+        yield Scene(path.parent.name, day, reflectance, kind, clear, clear, blocks(kind.shape, _BLOCK), "own", _bounds(image))
 
 
 def _kinds(codes: NDArray[Any]) -> NDArray[np.int8]:
@@ -164,6 +180,22 @@ def _read_patch(paths: list[Path]) -> NDArray[np.float32]:
     height = max(b.shape[0] for b in bands.values())
     chosen = [list(bands.values())[i] for i in order(list(bands), str(paths[0]))]
     return _reflectance(np.stack([b if b.shape[0] == height else _twice(b) for b in chosen]))
+
+
+def _bounds(path: Path) -> Bounds:
+    import rasterio
+
+    with rasterio.open(path) as data:
+        if data.crs is None:
+            raise BadInput(f"{path} has no coordinate system, so no map can say that it meets this place; set it (gdal_edit.py -a_srs)")
+        return _degrees(data.crs, data.bounds)
+
+
+def _degrees(crs: Any, bounds: Iterable[float]) -> Bounds:  # noqa: ANN401 (whatever rasterio takes for one)
+    from rasterio.warp import transform_bounds
+
+    west, south, east, north = transform_bounds(crs, "EPSG:4326", *bounds)
+    return west, south, east, north
 
 
 def _there(reflectance: NDArray[np.float32]) -> NDArray[np.bool_]:

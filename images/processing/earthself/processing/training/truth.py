@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from earthself.data.area import Area
 from earthself.processing.errors import BadInput
 from earthself.processing.training.features import BANDS, features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Bounds = tuple[float, float, float, float]
+"""West, south, east, north in degrees (WGS 84); west > east over the antimeridian."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Scene:
     """(h, w): pixels of one number are not independent (a field, a block of pixels, a whole date)."""
     source: str
     """`corine`, `parcels`, `interpreted` or `own`."""
+    bounds: Bounds
+    """Of all its pixels."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Truth:
     """(n): index into `sources`."""
     sites: tuple[str, ...]
     """Names of the sites."""
+    bounds: tuple[Bounds, ...]
+    """Of each site: the least that hold all its scenes."""
     sources: tuple[str, ...] = SOURCES
     """Names of the sources."""
 
@@ -108,7 +116,7 @@ class Truth:
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Truth:
         """Take some of the rows."""
         columns = ("features", "reflectance", "kind", "site", "day", "season", "block", "clear", "seen", "source")
-        return Truth(**{name: getattr(self, name)[chosen] for name in columns}, sites=self.sites, sources=self.sources)
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
     def of(self, *sources: str) -> NDArray[np.bool_]:
         """Rows of the named sources, (n)."""
@@ -121,14 +129,13 @@ class Truth:
 
 def pool(scenes: Iterable[Scene]) -> Truth:
     """Turn scenes into rows: the labelled pixels with a finite reflectance. Raises `BadInput` where nothing is labelled."""
-    sites: list[str] = []
+    sites: dict[str, Bounds] = {}
     columns: dict[str, list[NDArray[Any]]] = {}
     first_block = 0
     for scene in scenes:
-        if scene.site not in sites:
-            sites.append(scene.site)
+        sites[scene.site] = _around(sites.get(scene.site, scene.bounds), scene.bounds)
         rows = _rows(scene, first_block) | {
-            "site": np.full(1, sites.index(scene.site), np.int16),
+            "site": np.full(1, list(sites).index(scene.site), np.int16),
             "source": np.full(1, SOURCES.index(scene.source), np.int8),
         }
         first_block += int(scene.block.max()) + 1
@@ -138,7 +145,11 @@ def pool(scenes: Iterable[Scene]) -> Truth:
     if not columns or not sum(len(c) for c in columns["kind"]):
         raise BadInput("no labelled pixel was found; docs/models.md describes the folder that --truth wants")
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return Truth(**arrays, sites=tuple(sites))
+    return Truth(**arrays, sites=tuple(sites), bounds=tuple(sites.values()))
+
+
+def _around(one: Bounds, other: Bounds) -> Bounds:
+    return one if one == other else Area(Area.from_conf(one).geometry | Area.from_conf(other).geometry).bounds
 
 
 def _rows(scene: Scene, first_block: int) -> dict[str, NDArray[Any]]:
