@@ -71,6 +71,40 @@ def test_baselines_that_only_the_batches_together_mix_are_said(context, workspac
     assert "the map is made of products of the baselines N0209, N0510" in read(run.result)["warnings"]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "named"),
+    [
+        ({"B 1": [12.7, 48.1, 12.8, 48.2], "A 2": [12.7, 48.0, 12.75, 48.2], "far": [13.4, 48.2, 13.6, 48.4]}, "A 2, B 1"),
+        ({"the whole band": [12.5, 48.0, -170.0, 48.3], "over 180": [179.9, 48.0, -179.9, 48.3]}, "the whole band"),
+        ({f"s{n}": [12.7, 48.1, 12.8, 48.2] for n in range(8)}, "s0, s1, s2, s3, s4, 3 more"),
+    ],
+)
+def test_a_map_of_land_that_its_model_was_trained_on_says_so(context, workspace, read, bounds, named):
+    run = finished.run(workspace)
+    card = finished.CARD | {"training": {"sources": ["a field trip"], "bounds": bounds}}
+    (run.work / "model.json").write_text(json.dumps({"model": "baseline:1", "card": card}))
+    publish(context, run)
+    (said,) = (warning for warning in read(run.result)["warnings"] if "was trained on part" in warning)
+    assert said.startswith(f"the model was trained on part of this area ({named}): the map is better here than elsewhere")
+    assert said in run.report.read_text()
+
+
+@pytest.mark.parametrize("training", [{}, {"bounds": {}}, {"bounds": {"far": [13.4, 48.2, 13.6, 48.4]}}])
+def test_a_map_elsewhere_or_of_a_model_without_bounds_says_nothing_of_training(context, workspace, read, training):
+    run = finished.run(workspace)
+    (run.work / "model.json").write_text(json.dumps({"model": "baseline:1", "card": finished.CARD | {"training": training}}))
+    publish(context, run)
+    assert not [warning for warning in read(run.result)["warnings"] if "trained on part" in warning]
+
+
+def test_without_a_map_there_is_nothing_that_training_could_flatter(context, workspace, read):
+    run = finished.run(workspace, found=False)
+    card = finished.CARD | {"training": {"bounds": {"here": [12.7, 48.1, 12.8, 48.2]}}}
+    (run.work / "model.json").write_text(json.dumps({"model": "baseline:1", "card": card}))
+    publish(context, run)
+    assert not [warning for warning in read(run.result)["warnings"] if "trained on part" in warning]
+
+
 def test_the_manifest_explains_the_run(complete):
     manifest = read_manifest(complete.manifest)
     assert manifest["parameters"] == finished.REQUEST

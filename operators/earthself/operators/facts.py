@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from earthself.data.area import Area
     from earthself.data.workspace import RunFolder
 
 NO_CLASS, UNOBSERVED = 0, -1
 _MUCH_WITHOUT_CLASS = 0.01
+_MOST_SITES = 5
+"""Sites of the training that a warning names; of more it says how many."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +142,20 @@ def gather(run: RunFolder) -> Facts:
     steps = accounts.of_steps(run)
     maps = list(catalogs.read_items(run.output("mosaic") / catalogs.CATALOG)) if signatures and _made(run, "mosaic") else []
     rows = _rows(run.output("statistics") / "statistics.csv") if maps else ()
+    area, card = Area.from_conf(request["area"]), _optional(run.work / "model.json", {}).get("card", {})
     products = _products(found, signatures, failures)
     return Facts(
         run=run,
         request=request,
-        model_card=_optional(run.work / "model.json", {}).get("card", {}),
+        model_card=card,
         products=products,
         superseded=tuple(str(item["id"]) for item in _optional(run.superseded, [])),
         failures=tuple(failures),
         signatures=tuple(signatures),
         land_cover=maps[0] if maps else None,
         rows=rows,
-        area_km2=Area.from_conf(request["area"]).geodesic_m2 / 1e6,
-        warnings=(*_warnings(run, steps, failures, maps, rows), *_mixed(signatures)),
+        area_km2=area.geodesic_m2 / 1e6,
+        warnings=(*_warnings(run, steps, failures, maps, rows), *_mixed(signatures), *(_flattered(area, card) if maps else ())),
         phases=_phases(steps),
         bytes_read=int(_total(steps, "bytes_read")),
         pixels=int(_total(steps, "pixels", only="sign")),
@@ -236,6 +240,20 @@ def _mixed(signatures: list[dict[str, Any]]) -> list[str]:
     """Say that the baselines are mixed where no batch could see it: each knows its own products only."""
     baselines = sorted({str(item["properties"].get("earthself:baseline") or "unknown") for item in signatures})
     return [f"the map is made of products of the baselines {', '.join(baselines)}"] if len(baselines) > 1 else []
+
+
+def _flattered(area: Area, card: Mapping[str, Any]) -> list[str]:
+    """Say that the map meets places that its model was trained on, where the card tells their bounds."""
+    from earthself.data.area import Area
+
+    bounds = card.get("training", {}).get("bounds", {})
+    met = sorted(site for site, edges in bounds.items() if Area.from_conf(edges).geometry.intersects(area.geometry))
+    if not met:
+        return []
+    more = [f"{len(met) - _MOST_SITES} more"] if len(met) > _MOST_SITES else []
+    named = ", ".join(met[:_MOST_SITES] + more)
+    said = f"the model was trained on part of this area ({named}): the map is better here than elsewhere"
+    return [f"{said}; its scores on left-out sites tell what to expect"]
 
 
 def _phases(steps: Mapping[str, Any]) -> dict[str, dict[str, float]]:
