@@ -54,7 +54,7 @@ class Catalogue:
     def count(self, _request):
         from earthself.data.query import Count
 
-        return Count(len(self.names), len(self.names) * 10**6, "test", ())
+        return Count(len(self.names), len(self.names) * 10**6, "test", window_m2=1e6)
 
     def search(self, _request):
         from earthself.data.query import Found

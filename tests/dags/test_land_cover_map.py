@@ -70,7 +70,7 @@ def test_one_bad_product_costs_itself_and_a_second_run_does_only_the_hole(run, e
     with History() as history:
         runs = history.recent(RUN)
     assert [run.products for run in runs] == [1, 2]
-    assert all(run.area_rows and run.cpu_seconds for run in runs), "estimates learn from both"
+    assert all(run.guessed_pixels and run.area_pixels and run.cpu_seconds for run in runs), "estimates learn from both"
 
 
 def test_a_batch_killed_for_memory_costs_only_its_products(run, dag, earthsignature, monkeypatch):
