@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from earthself.processing.flags import NO_CLASS, NOVEL, WATER
 from earthself.processing.models.card import RULE_BANDS
 
 if TYPE_CHECKING:
     from earthself.processing.models.card import ModelCard, WaterLimits
     from numpy.typing import NDArray
-
-NODATA = 1
-NOVEL = 16
-NO_CLASS = 32
-WATER = 64
 
 _STEPS = 1000
 

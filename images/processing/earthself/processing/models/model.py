@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from earthself.processing.models.decide import NODATA, Decider
+from earthself.processing.flags import NODATA
+from earthself.processing.models.decide import Decider
 from earthself.processing.models.errors import BrokenModel, DoesNotFit
 
 if TYPE_CHECKING:
