@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing import kernels
 from earthself.processing.catalog import read_items, write_items
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_item
 from earthself.processing.raster import Grid
 from earthself.processing.steps.composite import composite
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scenes import context, grid, lonlat_box
 from stac_schemas import check_item
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing.catalog import read_items
 from earthself.processing.errors import BadInput
 from earthself.processing.formulas import Formula
 from earthself.processing.steps.composite import composite
 from earthself.processing.steps.indices import indices
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scenes import context, grid
 from stac_schemas import check_item
 from test_composite import Products

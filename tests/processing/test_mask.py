@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from affine import Affine
-from scipy.ndimage import distance_transform_edt
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing.errors import BadInput
 from earthself.processing.masks import MaskOptions, csmask, open_mask
 from earthself.processing.masks.dilate import dilated
@@ -19,7 +12,8 @@ from earthself.processing.raster import Grid, windows
 from earthself.processing.scene import Scene
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.sign import sign
-from products import RESOLUTION, Products, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
+from products import RESOLUTION, brightest_model, layer, pixels_area, random_bands, run, shared, signatures
+from scipy.ndimage import distance_transform_edt
 
 SIX = ("B02", "B03", "B04", "B08", "B11", "B12")
 
@@ -27,11 +21,6 @@ SIX = ("B02", "B03", "B04", "B08", "B11", "B12")
 @pytest.fixture(autouse=True)
 def _registry(tmp_path, monkeypatch):
     monkeypatch.setenv("EARTHSELF_MODELS", str(brightest_model(tmp_path / "models", SIX)))
-
-
-@pytest.fixture
-def products(tmp_path):
-    return Products(tmp_path / "found")
 
 
 @pytest.mark.parametrize("radius", [0, 0.9, 1, 1.5, 2, 2.5, 3, 5, 15])

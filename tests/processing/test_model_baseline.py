@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing import models
 from earthself.processing.models import load_card, load_model
 from earthself.processing.training.document import bounds

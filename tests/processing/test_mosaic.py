@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing.catalog import read_items
 from earthself.processing.errors import BadInput
 from earthself.processing.raster import Grid
 from earthself.processing.signatures import Files, datatake, open_signatures
 from earthself.processing.steps.mosaic import mosaic, voted
 from earthself.processing.voting import Vote
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scenes import UTM32, UTM33, Scenes, bands, grid, inside, lonlat_box
 from stac_schemas import check_item
 

@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing.errors import BadInput
 from scenes import UTM33, Scenes, grid, inside
 from test_mosaic import cover, run

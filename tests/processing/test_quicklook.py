@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.data.legends import legend
 from earthself.processing import layout, picture
 from earthself.processing.catalog import read_items
 from earthself.processing.errors import BadInput
 from earthself.processing.steps.mosaic import mosaic
 from earthself.processing.steps.quicklook import quicklook
+from PIL import Image
 from scenes import Scenes, context, grid, inside
 from stac_schemas import check_item
 

@@ -6,22 +6,18 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from rasterio.windows import Window
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.data.area import Area
 from earthself.data.legends import legend
 from earthself.processing.errors import BadInput
 from earthself.processing.items import declare_extensions, raster_asset, raster_item
 from earthself.processing.placing import Placement, take
 from earthself.processing.raster import CogWriter, Grid, RasterError, windows
+from rasterio.windows import Window
 from scenes import grid, inside
 from stac_schemas import check_item
 

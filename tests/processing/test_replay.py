@@ -15,16 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.data.manifest import Manifest, OutputFile, inputs_of, read_manifest
 from earthself.processing.replay import Outcome, check_inputs, compare, main, product_items
 from earthself.processing.steps.mosaic import mosaic
 from earthself.processing.steps.quicklook import quicklook
 from earthself.processing.steps.sign import sign
 from earthself.processing.steps.zonal_statistics import zonal_statistics
+from PIL import Image
 from products import Products, brightest_model, pixels_area, random_bands, run
 
 pytestmark = pytest.mark.timeout(300)  # a replay is five processes one after the other

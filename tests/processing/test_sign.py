@@ -15,14 +15,9 @@ import shapely
 import shapely.geometry
 from affine import Affine
 from earthself.data.area import Area
+from earthself.processing.models import load_model
 from earthself.processing.raster import Grid
 from earthself.processing.scene import place_for
-from scipy.ndimage import distance_transform_edt, uniform_filter
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-
-from earthself.processing.models import load_model
 from earthself.processing.steps.fetch import fetch
 from earthself.processing.steps.mask import mask
 from earthself.processing.steps.mosaic import mosaic
@@ -44,21 +39,14 @@ from products import (
     shared,
     signatures,
 )
+from scipy.ndimage import distance_transform_edt, uniform_filter
 from stac_schemas import check_item
+
+pytestmark = pytest.mark.usefixtures("brightest")
 
 BANDS = ("B04", "B11", "B09")
 LAYERS = ("segmentation", "confidence", "flags", "cloud_mask")
 HEIGHT, WIDTH = SCENE
-
-
-@pytest.fixture(autouse=True)
-def _registry(tmp_path, monkeypatch):
-    monkeypatch.setenv("EARTHSELF_MODELS", str(brightest_model(tmp_path / "models")))
-
-
-@pytest.fixture
-def products(tmp_path):
-    return Products(tmp_path / "found")
 
 
 def truth(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,10 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-
 from earthself.data.errors import TryAgain
 from earthself.data.sources import SourceConfig
 from earthself.processing.batch import each_item
@@ -27,8 +22,6 @@ from earthself.processing.steps.mask import mask
 from earthself.processing.steps.segment import segment
 from earthself.processing.steps.sign import sign
 from products import (
-    Products,
-    brightest_model,
     layer,
     pixels_area,
     random_bands,
@@ -37,18 +30,10 @@ from products import (
     signatures,
 )
 
+pytestmark = pytest.mark.usefixtures("brightest")
+
 BANDS = ("B04", "B11", "B09")
 LAYERS = ("segmentation", "confidence", "flags", "cloud_mask")
-
-
-@pytest.fixture(autouse=True)
-def _registry(tmp_path, monkeypatch):
-    monkeypatch.setenv("EARTHSELF_MODELS", str(brightest_model(tmp_path / "models")))
-
-
-@pytest.fixture
-def products(tmp_path):
-    return Products(tmp_path / "found")
 
 
 def test_a_product_that_the_area_does_not_touch_is_skipped_not_lost(products, tmp_path):

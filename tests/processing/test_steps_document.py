@@ -14,9 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.processing.steps.fetch import fetch
 from products import Products, brightest_model, random_bands, run, signatures
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
 from affine import Affine
-from pyproj import Geod, Transformer
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from earthself.data.area import Area
 from earthself.processing.areas import Estimate, Sample, adjusted
 from earthself.processing.catalog import read_items
@@ -25,6 +19,7 @@ from earthself.processing.raster import Grid
 from earthself.processing.steps.mosaic import mosaic
 from earthself.processing.steps.zonal_statistics import zonal_statistics
 from earthself.processing.zones import Zone
+from pyproj import Geod, Transformer
 from scenes import UTM33, Scenes, context, grid, inside
 from stac_schemas import check_item
 
