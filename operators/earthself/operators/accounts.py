@@ -27,8 +27,10 @@ def ended(folder: Path, account: Mapping[str, Any]) -> None:
 
 
 def left(folder: Path, output: Reference) -> dict[str, Any]:
-    """Keep where the output of a step lies; returns the reference as plain types."""
-    _write(folder / _LEFT, output.to_dict())
+    """Keep where the output of a step lies, whole or not at all; returns the reference as plain types."""
+    from earthself.data.workspace import write_json
+
+    write_json(folder / _LEFT, output.to_dict())
     return output.to_dict()
 
 
