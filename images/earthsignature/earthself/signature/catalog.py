@@ -6,6 +6,7 @@ migrations, nowhere else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,34 @@ class Stored:
     """Of id, footprint and properties."""
     classes_sha256: str | None
     """Of the polygons, where it came as polygons."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A question that is answered page by page."""
+
+    query: Query
+    """The usual filters; its limit is not used."""
+    conditions: tuple[sa.ColumnElement[bool], ...] = ()
+    """All of them must hold, too."""
+    order: tuple[tuple[sa.ColumnElement[Any], bool], ...] = ()
+    """Columns and whether they descend; the id decides at the end. None: newest first."""
+    after: str | None = None
+    """Where the page before ended."""
+    limit: int = 100
+    """Products on a page."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of an answer."""
+
+    found: list[Stored]
+    """Products in the order asked for."""
+    next: str | None
+    """Where the next page begins; None at the end."""
+    matched: int | None
+    """Of all pages, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +181,34 @@ class Catalog:
             after = (page[-1].creation_date, page[-1].product_id)
             left = None if left is None else left - len(found)
 
+    def search(self, search: Search) -> Page:
+        """Give one page of an answer."""
+        newest = ((PRODUCT.c.creation_date, True),)
+        order = (*(search.order or newest), (PRODUCT.c.product_id, False))
+        area, after = search.query.area, json.loads(search.after) if search.after else None
+        if area is not None:
+            shapely.prepare(area)
+        found: list[Any] = []
+        with self._engine.connect() as connection:
+            while True:
+                chosen = _selection(search.query, None).where(*search.conditions).order_by(None)
+                chosen = chosen.order_by(*(column.desc() if down else column.asc() for column, down in order))
+                if after is not None:
+                    chosen = chosen.where(_beyond(order, after))
+                rows = connection.execute(chosen.add_columns(*(column.label(f"_{i}") for i, (column, _) in enumerate(order)))).all()
+                found += [row for row in rows if area is None or area.intersects(shapely.from_wkb(row.footprint))]
+                if len(rows) < _PAGE or len(found) > search.limit:
+                    break
+                after = [getattr(rows[-1], f"_{i}") for i in range(len(order))]
+            page = found[: search.limit]
+            token = json.dumps([getattr(page[-1], f"_{i}") for i in range(len(order))]) if len(found) > search.limit else None
+            return Page(_with_layers(connection, page), token, len(page) if token is None and search.after is None else None)
+
+    def rows(self, chosen: sa.Select[Any]) -> Sequence[Row[Any]]:
+        """Give the rows of a question that only reads."""
+        with self._engine.connect() as connection:
+            return connection.execute(chosen).all()
+
     def statistics(self) -> Statistics:
         """Count what is there."""
         with self._engine.connect() as connection:
@@ -221,6 +278,14 @@ def _selection(query: Query, after: tuple[int, str] | None) -> sa.Select[Any]:
         older = sa.and_(table.creation_date == after[0], table.product_id > after[1])
         chosen = chosen.where(sa.or_(table.creation_date < after[0], older))
     return chosen
+
+
+def _beyond(order: Sequence[tuple[sa.ColumnElement[Any], bool]], after: Sequence[Any]) -> sa.ColumnElement[bool]:
+    options = []
+    for i, (column, down) in enumerate(order):
+        same = [order[j][0] == after[j] for j in range(i)]
+        options.append(sa.and_(*same, column < after[i] if down else column > after[i]))
+    return sa.or_(*options)
 
 
 def _near(area: BaseGeometry) -> sa.Select[Any]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -57,6 +58,34 @@ def serve(
 
     with _errors(as_json):
         asyncio.run(run(ServerSettings(home, host, port, database_url, sieve_ha), ready))
+
+
+@app.command()
+def web(
+    *,
+    home: Home = _HOME,
+    port: Annotated[int, typer.Option(envvar="EARTHSELF_DATA_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    database_url: Database = None,
+    workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # our rasters are one file each
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
+    from earthself.data.workspace import Workspace
+    from earthself.signature.web.app import WebSettings
+    from earthself.signature.web.app import serve as run
+
+    def ready(bound: int) -> None:
+        at = f"http://{host}:{bound}"
+        _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
+
+    with _errors(as_json):
+        catalog = Workspace(workspace or home.parent / "workspace").catalog
+        asyncio.run(run(WebSettings(home, host, port, database_url, catalog), ready))
 
 
 @app.command(name="list")
