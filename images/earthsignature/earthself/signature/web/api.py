@@ -11,8 +11,7 @@ import attr
 from earthself.signature.errors import NotFound
 from earthself.signature.filters import Query
 from earthself.signature.web import collection as described
-from earthself.signature.web import fields as wanted_fields
-from earthself.signature.web import items, pages, requests
+from earthself.signature.web import fields, items, pages, requests
 from earthself.signature.web.addresses import COLLECTION, addresses
 from earthself.signature.web.answers import JSON, answer, page
 from earthself.signature.web.search import Products, Wanted
@@ -87,7 +86,7 @@ class Api(BaseCoreClient):
 
     def post_search(self, search_request: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Search with a body."""
-        asked = search_request.model_dump(by_alias=True, exclude_none=True, mode="json")
+        asked = search_request.model_dump(by_alias=True, exclude_unset=True, mode="json")
         return self._found(kwargs["request"], asked, f"{addresses(kwargs['request']).root}search")
 
     def _found(self, request: Request, asked: dict[str, Any], address: str) -> Response:
@@ -95,12 +94,9 @@ class Api(BaseCoreClient):
         found = self.products.search(requests.wanted(asked))
         codes = self.products.codes(found.found)
         features = [items.item(stored, at, codes[stored.product.product_id]) for stored in found.found]
-        if (given := asked.get("fields")) is not None:
-            chosen = (
-                wanted_fields.fields(given.get("include"), given.get("exclude"))
-                if isinstance(given, dict)
-                else wanted_fields.from_names(given)
-            )
+        if "fields" in asked or "fields" in request.query_params:
+            by_post = request.method == "POST"
+            chosen = fields.from_body(asked["fields"]) if by_post else fields.from_names(request.query_params["fields"])
             features = [chosen.of(feature) for feature in features]
         links = [
             {"rel": "root", "type": JSON, "href": at.root},

@@ -17,7 +17,7 @@ from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
 from earthself.signature.errors import SignatureError
 from earthself.signature.store import Store
-from earthself.signature.web import collection, maps
+from earthself.signature.web import collection, maps, requests
 from earthself.signature.web.answers import answer
 from earthself.signature.web.api import Api, Queryables
 from earthself.signature.web.search import Products
@@ -85,7 +85,7 @@ def application(store: Store, catalog: Path | None = None) -> FastAPI:
         middlewares=_middlewares(),
         app=FastAPI(openapi_url="/api", docs_url=None, redoc_url=None, title=collection.TITLE, version="1.0.0", lifespan=_lifespan),
         search_get_request_model=create_get_request_model(extensions),
-        search_post_request_model=create_post_request_model(extensions),
+        search_post_request_model=create_post_request_model(extensions, requests.PostedSearch),
         items_get_request_model=items,
     )
     app: FastAPI = api.app

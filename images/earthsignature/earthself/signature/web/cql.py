@@ -18,6 +18,7 @@ from typing import Any
 
 import cql2
 import sqlalchemy as sa
+from earthself.data.area import Area
 from earthself.data.dates import format_instant, parse_instant
 from earthself.data.errors import BadInput
 from earthself.signature.errors import BadSignature
@@ -157,7 +158,8 @@ def _queried(name: str, operation: str, value: Any, columns: Columns) -> Json:  
     if operation == "in":
         if not isinstance(value, list):
             raise BadSignature(f"query: in needs a list, not {_short(value)}")
-        return {"op": "in", "args": [prop, value]}
+        among = {"op": "in", "args": [prop, value]}
+        return among if column is not None else {"op": "or", "args": [among, {"op": "a_overlaps", "args": [prop, value]}]}
     if operation in _PATTERNS:
         return {"op": "like", "args": [prop, _PATTERNS[operation].format(re.sub(r"([\\%_])", r"\\\1", str(value)))]}
     if operation in _QUERY:
@@ -212,6 +214,8 @@ def _normal(tree: Any) -> Any:  # noqa: ANN401
         return {"timestamp": _instant("a date", tree.get("date", tree.get("timestamp")))}
     if tree.get("type") in _GEOMETRIES:
         return tree
+    if set(tree) == {"bbox"}:
+        return _boxed(tree["bbox"])
     args = tree.get("args")
     if not isinstance(args, list) or not isinstance(tree.get("op"), str):
         return {key: _normal(value) for key, value in tree.items()}
@@ -221,6 +225,15 @@ def _normal(tree: Any) -> Any:  # noqa: ANN401
     if {"property": "datetime"} in made:
         made = [{"timestamp": _instant("datetime", arg)} if isinstance(arg, str) else arg for arg in made]
     return {"op": tree["op"], "args": made}
+
+
+def _boxed(bbox: Any) -> Json:  # noqa: ANN401
+    """Write BBOX(west, south, east, north) as a polygon."""
+    try:
+        west, south, east, north = (float(value) for value in bbox)
+    except (TypeError, ValueError) as error:
+        raise BadSignature(f"filter: {_short(bbox)} is no box; write BBOX(west, south, east, north)") from error
+    return Area.from_conf([west, south, east, north]).geojson
 
 
 def _names(tree: Any) -> list[str]:  # noqa: ANN401

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from earthself.signature.errors import BadSignature
 
-_USUAL = frozenset(("type", "stac_version", "id", "geometry", "bbox", "links", "assets", "properties.datetime", "collection"))
-"""Given when nothing, or only what to leave out, is named."""
-_ALWAYS = frozenset(("id", "collection"))
+_USUAL = frozenset(("geometry", "bbox", "links", "assets", "properties.datetime"))
+"""Given when nothing is named, beside what is always given."""
+_ALWAYS = frozenset(("type", "stac_version", "id", "collection"))
+"""Without these nobody could tell what the rest is about."""
 _MOST = 100
 
 
@@ -18,36 +19,49 @@ _MOST = 100
 class Fields:
     """Names with dots for what lies within: `properties.eo:cloud_cover`."""
 
-    include: frozenset[str]
-    """Wanted; empty: the usual ones where `exclude` is empty, too, else all."""
+    include: frozenset[str] | None
+    """Wanted; None: all."""
     exclude: frozenset[str]
-    """Not wanted; a name in both is wanted."""
+    """Not wanted; what lies in both is wanted."""
 
     def of(self, item: dict[str, Any]) -> dict[str, Any]:
         """Give the part of an item that is asked for."""
-        if self.include:
-            made: dict[str, Any] = {}
+        if self.include is None:
+            made = dict(item)
+        else:
+            made = {}
             for name in self.include | _ALWAYS:
                 _copy(item, made, name.split("."))
-        else:
-            made = dict(item)
-        for name in sorted(self.exclude - self.include - _ALWAYS):
+        for name in self.exclude - _ALWAYS:
             _drop(made, name.split("."))
         return made
 
 
-def from_names(names: Iterable[str]) -> Fields:
-    """Read the names of a GET request: `-geometry` leaves out."""
-    given = [name.strip() for name in names if name.strip()]
-    return fields({name.lstrip("+") for name in given if not name.startswith("-")}, {name[1:] for name in given if name.startswith("-")})
+def from_names(text: str) -> Fields:
+    """Read the value of a GET request: names with commas between them, `-geometry` leaves out; raises `BadSignature` for too many."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    included = {name.lstrip("+") for name in names if not name.startswith("-")}
+    excluded = {name[1:] for name in names if name.startswith("-")}
+    return _checked(included or (None if excluded else ()), excluded)
 
 
-def fields(include: Iterable[str] | None, exclude: Iterable[str] | None) -> Fields:
-    """Check the names; raises `BadSignature` where there are too many."""
-    wanted, unwanted = frozenset(include or ()), frozenset(exclude or ())
-    if len(wanted) + len(unwanted) > _MOST:
-        raise BadSignature(f"fields names {len(wanted) + len(unwanted)} fields; name at most {_MOST}")
-    return Fields(wanted if wanted or unwanted else _USUAL, unwanted)
+def from_body(given: Mapping[str, Any] | None) -> Fields:
+    """Read the value of a POST request; raises `BadSignature` for one that is null, or names too many.
+
+    Only to leave something out leaves all else; an empty `include` means the usual fields.
+    """
+    if given is None:
+        raise BadSignature('fields is null; send {"include": [...], "exclude": [...]}, or leave it out')
+    included, excluded = given.get("include") or (), given.get("exclude") or ()
+    return _checked(included if included or "include" in given or not excluded else None, excluded)
+
+
+def _checked(included: Iterable[str] | None, excluded: Iterable[str]) -> Fields:
+    wanted, unwanted = None if included is None else frozenset(included) or _USUAL, frozenset(excluded)
+    if len(wanted or ()) + len(unwanted) > _MOST:
+        raise BadSignature(f"fields names {len(wanted or ()) + len(unwanted)} fields; name at most {_MOST}")
+    asked = wanted if wanted is not None and wanted is not _USUAL else frozenset()
+    return Fields(wanted, frozenset(name for name in unwanted if not any(f"{one}.".startswith(f"{name}.") for one in asked)))
 
 
 def _copy(source: Any, target: dict[str, Any], path: list[str]) -> None:  # noqa: ANN401 - any JSON

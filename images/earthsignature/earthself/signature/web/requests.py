@@ -14,15 +14,26 @@ from earthself.signature.filters import Query
 from earthself.signature.web import cql
 from earthself.signature.web.addresses import COLLECTION
 from earthself.signature.web.search import COLUMNS, Wanted
+from pydantic import field_validator
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
 from stac_fastapi.types.rfc3339 import str_to_interval
+from stac_fastapi.types.search import BaseSearchPostRequest
 
 MOST_ITEMS = 500
 """Items on a page; who asks for more gets these and a link to the next."""
 MOST_IDS = 1_000
 _CRS84 = ("http://www.opengis.net/def/crs/OGC/1.3/CRS84", "https://www.opengis.net/def/crs/OGC/1.3/CRS84")
 _NOTHING = Query(product_ids=frozenset({""}))
+
+
+class PostedSearch(BaseSearchPostRequest):
+    """The body of a search; some clients send one name where a list of names is asked for."""
+
+    @field_validator("collections", "ids", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:  # noqa: ANN401 - what a stranger sent
+        return [value] if isinstance(value, str) else value
 
 
 def wanted(asked: Mapping[str, Any]) -> Wanted:
@@ -80,8 +91,10 @@ def _filter(asked: Mapping[str, Any]) -> cql.Filter | None:
         raise BadSignature(f"filter-crs {crs[:80]!r} is not known; coordinates are longitude, latitude: {_CRS84[0]}")
     made = []
     if given := asked.get("filter"):
-        as_json = asked.get("filter-lang") == "cql2-json"
-        made.append(cql.from_json(_json(given, "filter") if isinstance(given, str) else given) if as_json else cql.from_text(given))
+        if isinstance(given, str) and asked.get("filter-lang") != "cql2-json":
+            made.append(cql.from_text(given))
+        else:
+            made.append(cql.from_json(_json(given, "filter") if isinstance(given, str) else given))
     if given := asked.get("query"):
         made.append(cql.from_query(_json(given, "query") if isinstance(given, str) else given, COLUMNS))
     return made[0] & made[1] if len(made) == 2 else next(iter(made), None)
