@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,19 +22,16 @@ NUMBER = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    """A PostgreSQL with PostGIS, or None where there is none."""
-    folder = tmp_path_factory.mktemp("postgres")
-    try:
-        running = running_postgres(folder / "cluster")
-        started = running.__enter__()
-    except NotFound as error:
-        if str(error) != HOW_TO_GET:
-            raise
-        yield None
-        return
-    yield started
-    running.__exit__(None, None, None)
+def cluster():
+    """A PostgreSQL with PostGIS; skips where there is none."""
+    with ExitStack() as running:
+        try:
+            made = running.enter_context(running_postgres())
+        except NotFound as error:
+            if str(error) != HOW_TO_GET:
+                raise
+            pytest.skip(HOW_TO_GET)
+        yield made
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
@@ -42,10 +40,7 @@ def new_database(request, tmp_path_factory):
     if request.param == "sqlite":
         folder = tmp_path_factory.mktemp("databases")
         return lambda: f"sqlite:///{folder / f'{next(NUMBER)}.sqlite'}"
-    cluster = request.getfixturevalue("cluster")
-    if cluster is None:
-        pytest.skip(HOW_TO_GET)
-    return cluster.new_database
+    return request.getfixturevalue("cluster").new_database
 
 
 @pytest.fixture

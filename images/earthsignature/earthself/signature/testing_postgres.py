@@ -1,4 +1,4 @@
-"""A PostgreSQL with PostGIS for tests and benchmarks: a cluster of its own in a folder, on loopback, gone at the end."""
+"""A PostgreSQL with PostGIS for tests and benchmarks: a cluster of its own, on loopback, gone at the end."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,23 +39,21 @@ class Cluster:
 
 
 @contextmanager
-def running_postgres(folder: Path, **settings: str) -> Iterator[Cluster]:
-    """Start a cluster below the folder; raises `NotFound` where there is no PostgreSQL with PostGIS.
+def running_postgres(**settings: str) -> Iterator[Cluster]:
+    """Start a cluster in a temporary folder; raises `NotFound` where there is no PostgreSQL with PostGIS.
 
     It does not sync to disk unless `settings` say so: that a commit survives a power cut is PostgreSQL's business.
     """
     programs = _programs()
-    data = folder / "data"
-    folder.mkdir(parents=True, exist_ok=True)
     as_user: list[str] = []
     user = getpass.getuser()
+    # Not in a folder of pytest's: those are closed to the other user.
+    folder = Path(tempfile.mkdtemp(prefix="earthself-postgres-"))
+    data = folder / "data"
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         user = "postgres"
         as_user = ["runuser", "-u", user, "--"]
         shutil.chown(folder, user)
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o011)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -81,6 +80,7 @@ def running_postgres(folder: Path, **settings: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
 
 
 def _programs() -> Path:
