@@ -21,6 +21,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from earthself.data.area import Area
+from earthself.signature.earth import area_ha
 from earthself.signature.errors import BadSignature, StoreBroken, StoreFull
 from earthself.signature.filters import ALL_CODES
 from rasterio._err import CPLE_BaseError  # what GDAL raises through rasterio has no public name
@@ -87,6 +89,11 @@ class Grid:
         """Say it in a message."""
         size, corner = self.transform[0], (self.transform[2], self.transform[5])
         return f"{self.width}x{self.height} pixels of {size:g} m in {self.crs[:40]} from {corner[0]:.10g}, {corner[1]:.10g}"
+
+    @property
+    def pixel_ha(self) -> float:
+        """Mean size of a pixel on the ellipsoid, in hectares."""
+        return area_ha(Area.from_conf(self.outline()).geometry) / (self.width * self.height)
 
     def outline(self) -> dict[str, Any]:
         """Draw the edge of the raster as a GeoJSON Polygon in longitude and latitude, with extra corners where it bends."""

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import shapely
 from earthself.signature import filters, geobuf, rasters, vectors
-from earthself.signature.catalog import Stored
 from earthself.signature.errors import BadSignature, StoreBroken
 from earthself.signature.product import from_feature, from_parts
+from earthself.signature.rows import Stored
 from earthself.signature.store import V1_LAYERS, Store
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
