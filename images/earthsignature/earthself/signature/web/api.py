@@ -70,8 +70,7 @@ class Api(BaseCoreClient):
         """Give one product."""
         _check_collection(collection_id)
         stored = self.products.get(item_id)
-        codes = self.products.codes([stored])
-        return answer(items.item(stored, addresses(kwargs["request"]), codes[stored.product.product_id]), items.GEOJSON)
+        return answer(items.item(stored, addresses(kwargs["request"])), items.GEOJSON)
 
     def item_collection(self, collection_id: str, **kwargs: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
         """Give the products of the collection, page by page."""
@@ -92,8 +91,7 @@ class Api(BaseCoreClient):
     def _found(self, request: Request, asked: dict[str, Any], address: str) -> Response:
         at = addresses(request)
         found = self.products.search(requests.wanted(asked))
-        codes = self.products.codes(found.found)
-        features = [items.item(stored, at, codes[stored.product.product_id]) for stored in found.found]
+        features = [items.item(stored, at) for stored in found.found]
         if "fields" in asked or "fields" in request.query_params:
             by_post = request.method == "POST"
             chosen = fields.from_body(asked["fields"]) if by_post else fields.from_names(request.query_params["fields"])

@@ -75,6 +75,8 @@ def queryables(at: Addresses, *, of_collection: bool) -> dict[str, Any]:
             "type": "array",
             "items": {"type": "integer", "enum": codes},
         },
+        "earthself:segmented": {"title": "Whether it has a segmentation, or is only described", "type": "boolean"},
+        "deprecated": {"title": "Whether a newer product of the same observation is there", "type": "boolean"},
         "earthself:model": {"title": "Model and version", **text},
         "earthself:legend": {"title": "Legend of the codes", **text, "enum": ["clc:1", "clc:2", "clc:3"]},
         "earthself:observation": {"title": "Observation without its processing baseline", **text},

@@ -15,7 +15,7 @@ from typing import Any
 import morecantile
 import numpy as np
 from earthself.signature.errors import BadSignature, NotFound, StoreBroken
-from earthself.signature.web.looks import Look
+from earthself.signature.web.looks import NO_CLASS, Look
 from earthself.signature.web.shown import Picture
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,7 +29,7 @@ MOST_PIXELS_COUNTED = 4_000_000
 """Pixels that statistics are made of; a larger raster is thinned to that."""
 TMS = morecantile.tms.get("WebMercatorQuad")
 _DEEPEST = 24
-_ZERO = {"cloud_mask": "No cloud", "observations": "unobserved, or outside the area"}
+_ZERO = {"cloud_mask": "No cloud", "confidence": NO_CLASS, "observations": "Not observed, or outside of the area"}
 _CLOSER = 3  # zoom levels beyond the raster's own, so that single pixels can be looked at
 
 
@@ -101,11 +101,12 @@ def point(picture: Picture, lon: float, lat: float) -> dict[str, Any]:
 def meaning(look: Look, value: int) -> str:
     """Say in words what a pixel value means."""
     if look.name == "flags":
-        return ", ".join(entry.label for entry in look.entries if entry.value and value & entry.value) or "none"
+        return ", ".join(entry.label for entry in look.entries if entry.value and value & entry.value) or "Seen, with a class"
+    if value == 0:
+        return _ZERO.get(look.name, NO_CLASS)
     if look.name == "confidence":
-        return f"{value} %" if value else "no class"
-    known = {entry.value: entry.label for entry in look.entries}
-    return known.get(value, str(value) if value else _ZERO.get(look.name, "no class"))
+        return f"{value} %"
+    return {entry.value: entry.label for entry in look.entries}.get(value, str(value))
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -11,27 +11,21 @@ from earthself.data.area import Area
 from earthself.data.dates import format_instant
 from earthself.data.errors import BadInput
 from earthself.data.legends import Legend, legend
-from earthself.signature.catalog import Stored
 from earthself.signature.rasters import LAYERS, Layer
+from earthself.signature.rows import Stored
 from earthself.signature.web.addresses import COLLECTION, Addresses
 from shapely.geometry import mapping
 
 _EXTENSIONS = "https://stac-extensions.github.io/"
-EXTENSIONS = tuple(
+_DESCRIBED = tuple(
     f"{_EXTENSIONS}{name}/schema.json"
-    for name in (
-        "classification/v2.0.0",
-        "eo/v2.0.0",
-        "file/v2.1.0",
-        "processing/v1.2.0",
-        "product/v1.0.0",
-        "projection/v2.0.0",
-        "raster/v2.0.0",
-        "timestamps/v1.1.0",
-        "web-map-links/v1.2.0",
-    )
+    for name in ("eo/v2.0.0", "processing/v1.2.0", "product/v1.0.0", "timestamps/v1.1.0", "version/v1.2.0")
 )
-"""Declared by every item."""
+EXTENSIONS = _DESCRIBED + tuple(
+    f"{_EXTENSIONS}{name}/schema.json"
+    for name in ("classification/v2.0.0", "file/v2.1.0", "projection/v2.0.0", "raster/v2.0.0", "web-map-links/v1.2.0")
+)
+"""What items with a segmentation declare; those without have no rasters to describe."""
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 GEOJSON = "application/geo+json"
 _OWN = {"creation_date", "publication_date", "product_type", "cloud_cover", "quicklook", "browse_url", "download_url", "model", "legend"}
@@ -49,18 +43,18 @@ _CLOUDS = [
 ]
 
 
-def item(stored: Stored, at: Addresses, codes: Sequence[int] | None = None) -> dict[str, Any]:
-    """Make the STAC item of a product, with links and assets of this server; `codes` are the classes it has, where they are known."""
+def item(stored: Stored, at: Addresses) -> dict[str, Any]:
+    """Make the STAC item of a product, with links and assets of this server."""
     name = stored.product.product_id
     below = at.product(name)
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": EXTENSIONS,
+        "stac_extensions": EXTENSIONS if stored.layers else _DESCRIBED,
         "id": name,
         "collection": COLLECTION,
         **place(stored),
-        "properties": properties(stored, codes),
+        "properties": properties(stored),
         "links": _links(stored, at, below),
         "assets": _assets(stored, below),
     }
@@ -72,7 +66,7 @@ def place(stored: Stored) -> dict[str, Any]:
     return {"geometry": mapping(area.geometry), "bbox": area.bounds}
 
 
-def properties(stored: Stored, codes: Sequence[int] | None = None) -> dict[str, Any]:
+def properties(stored: Stored) -> dict[str, Any]:
     """Say all that is known of a product in STAC's terms."""
     product = stored.product
     given = product.properties
@@ -90,8 +84,12 @@ def properties(stored: Stored, codes: Sequence[int] | None = None) -> dict[str, 
         said["processing:software"] = {software: version or "unknown"}
     if legend_id:
         said["earthself:legend"] = legend_id
-    if codes is not None:
-        said["earthself:classes"] = with_ancestors(codes)
+    said["earthself:segmented"] = stored.folder is not None
+    said["deprecated"] = stored.superseded_by is not None
+    if stored.folder is not None:
+        said["earthself:classes"] = with_ancestors(code.code for code in stored.codes)
+        said["earthself:shares"] = {str(code.code): round(code.share, 6) for code in stored.codes}
+        said["earthself:hectares"] = {str(code.code): round(code.hectares, 4) for code in stored.codes if code.hectares is not None}
     if stored.layers:
         said |= _projection(stored.layers[0])
     return said
@@ -143,6 +141,9 @@ def _links(stored: Stored, at: Addresses, below: str) -> list[dict[str, Any]]:
                 "wmts:layer": ["segmentation"],
             },
         ]
+    if stored.superseded_by is not None:
+        newer = {"href": at.item(stored.superseded_by), "title": "Newer product of the same observation"}
+        links.append({"rel": "successor-version", "type": GEOJSON, **newer})
     # What the product was made from, where its provider gave an address.
     for rel, key, title in (("via", "browse_url", "At its provider"), ("derived_from", "download_url", "Product")):
         if stored.product.properties.get(key):

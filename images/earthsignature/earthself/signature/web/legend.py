@@ -42,7 +42,7 @@ def svg(look: Look) -> str:
     rows = [f'<text x="{_EDGE}" y="{_EDGE + _SIZE}" font-weight="600">{escape(look.title)}</text>']
     for number, entry in enumerate(look.entries, 1):
         y = _EDGE + number * _ROW
-        rows.append(f'<rect x="{_EDGE}" y="{y}" width="{_SWATCH}" height="{_SWATCH}" fill="{entry.color}" stroke="#7b8794"/>')
+        rows.append(f'<rect x="{_EDGE}" y="{y}" width="{_SWATCH}" height="{_SWATCH}" fill="{entry.color or "none"}" stroke="#7b8794"/>')
         rows.append(f'<text x="{_EDGE + _SWATCH + 8}" y="{y + _SIZE}">{escape(entry.label)}</text>')
     style = f'font-family="DejaVu Sans, Verdana, sans-serif" font-size="{_SIZE}" fill="#1f2933"'
     return (

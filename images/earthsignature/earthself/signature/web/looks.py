@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 LEGENDS = ("clc:1", "clc:2", "clc:3")
 _ALL_LEVELS = "clc"
+_OTHER = ("cloud_mask", "confidence", "flags", "observations")
+NO_CLASS = "No class, or not observed"
+"""What 0 says in a map of land cover."""
 _CLEAR = (0, 0, 0, 0)
 _RAMP = ((178, 24, 43), (253, 219, 119), (26, 122, 60))
 _FLAG_COLORS = {
@@ -35,10 +38,10 @@ class Entry:
 
     label: str
     """What it means."""
-    color: str
-    """`#rrggbb`."""
-    value: int | None = None
-    """The pixel value, where the line means one."""
+    color: str | None
+    """`#rrggbb`; None is transparent."""
+    value: int
+    """The pixel value, for flags the bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def look(name: str) -> Look:
 
 def names() -> tuple[str, ...]:
     """All names of looks."""
-    return (_ALL_LEVELS, *LEGENDS, "cloud_mask", "confidence", "flags", "observations")
+    return (_ALL_LEVELS, *LEGENDS, *_OTHER)
 
 
 def of_layer(layer: str, legend_id: str | None) -> Look:
@@ -101,6 +104,8 @@ def _categories(name: str, title: str, colors: Mapping[int, tuple[str, str]]) ->
         indexes[value] = position
         palette.append((*_rgb(color), 255))
     entries = tuple(Entry(label, color, value) for value, (label, color) in colors.items())
+    if name not in _OTHER:
+        entries = (*entries, Entry(NO_CLASS, None, 0))
     return Look(name, title, entries, indexes, np.array(palette, np.uint8))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from earthself.signature.catalog import Statistics, Stored
+from earthself.signature.catalog import Statistics
+from earthself.signature.rows import Stored
 from earthself.signature.web import drawing, legend
 from earthself.signature.web.addresses import Addresses, slug
 from earthself.signature.web.shown import Shown

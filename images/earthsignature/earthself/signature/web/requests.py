@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from earthself.data.area import Area
 from earthself.data.errors import BadInput
 from earthself.signature.errors import BadSignature
 from earthself.signature.filters import Query
-from earthself.signature.web import cql
+from earthself.signature.rows import micros
+from earthself.signature.web import cql, query
 from earthself.signature.web.addresses import COLLECTION
-from earthself.signature.web.search import COLUMNS, Wanted
+from earthself.signature.web.narrowing import area_of
+from earthself.signature.web.search import COLUMNS, NEWEST, Wanted
 from pydantic import field_validator
 from shapely.geometry import LineString, Point
 from shapely.geometry.base import BaseGeometry
@@ -42,21 +43,17 @@ def wanted(asked: Mapping[str, Any]) -> Wanted:
     if ids is not None and len(ids) > MOST_IDS:
         raise BadSignature(f"{len(ids)} ids in one search; ask for at most {MOST_IDS} at a time")
     start, end = period(asked.get("datetime"))
-    query = Query(_area(asked), start, end, frozenset(ids or ()), frozenset(), None)
+    narrow = Query(_area(asked), start, end, frozenset(ids or ()))
     if (asked.get("collections") and COLLECTION not in asked["collections"]) or ids == []:
-        query = _NOTHING
-    return Wanted(query, _filter(asked), _order(asked.get("sortby")), asked.get("token"), min(asked.get("limit") or 10, MOST_ITEMS))
+        narrow = _NOTHING
+    return Wanted(narrow, _filter(asked), _order(asked.get("sortby")), asked.get("token"), min(asked.get("limit") or 10, MOST_ITEMS))
 
 
 def period(text: str | None) -> tuple[int | None, int | None]:
     """Read an instant or an interval with both ends as microseconds, the end being the first that is no longer meant."""
     found = str_to_interval(text)
     start, end = found if isinstance(found, tuple) else (found, found)
-    return (None if start is None else _micros(start)), (None if end is None else _micros(end) + 1)
-
-
-def _micros(instant: datetime) -> int:
-    return cql.microseconds(instant)
+    return (None if start is None else micros(start)), (None if end is None else micros(end) + 1)
 
 
 def _area(asked: Mapping[str, Any]) -> BaseGeometry | None:
@@ -70,7 +67,7 @@ def _area(asked: Mapping[str, Any]) -> BaseGeometry | None:
     geometry = _json(intersects, "intersects") if isinstance(intersects, str) else intersects
     if isinstance(geometry, dict) and geometry.get("type") == "Feature":
         geometry = geometry.get("geometry")
-    return cql.area_of(geometry, "intersects")
+    return area_of(geometry, "intersects")
 
 
 def _box(bbox: Sequence[float]) -> BaseGeometry:
@@ -82,7 +79,7 @@ def _box(bbox: Sequence[float]) -> BaseGeometry:
         flat = Point(west, south) if (west, south) == (east, north) else LineString([(west, south), (east, north)])
     except BadInput as error:
         raise BadSignature(f"bbox: {error}") from error
-    return cql.area_of(flat.__geo_interface__, "bbox")
+    return area_of(flat.__geo_interface__, "bbox")
 
 
 def _filter(asked: Mapping[str, Any]) -> cql.Filter | None:
@@ -96,7 +93,7 @@ def _filter(asked: Mapping[str, Any]) -> cql.Filter | None:
         else:
             made.append(cql.from_json(_json(given, "filter") if isinstance(given, str) else given))
     if given := asked.get("query"):
-        made.append(cql.from_query(_json(given, "query") if isinstance(given, str) else given, COLUMNS))
+        made.append(query.from_query(_json(given, "query") if isinstance(given, str) else given, COLUMNS))
     return made[0] & made[1] if len(made) == 2 else next(iter(made), None)
 
 
@@ -108,8 +105,10 @@ def _json(text: str, what: str) -> Any:  # noqa: ANN401
 
 
 def _order(sortby: Sequence[Any] | None) -> tuple[tuple[str, bool], ...]:
+    if not sortby:
+        return NEWEST
     found = []
-    for one in sortby or ():
+    for one in sortby:
         name, down = (one.lstrip("+-"), one.startswith("-")) if isinstance(one, str) else (one["field"], one["direction"] == "desc")
         name = name.strip().removeprefix("properties.")
         if name not in COLUMNS.properties:
