@@ -145,7 +145,7 @@ def test_stats_count_beside_the_running_server(tmp_path):
     assert found["products_with_code"]["312"] >= 1
     assert found["bytes"] > 1000
     assert "312  in " in run("stats").stdout
-    assert "holds no store" in run("stats", "--database-url", f"sqlite:///{tmp_path}/none.sqlite", code=65).output
+    assert "holds no store" in run("stats", "--database-url", f"sqlite:///{tmp_path}/none.sqlite", code=69).output
 
 
 def test_exit_codes_say_whose_fault_it_is(tmp_path, monkeypatch):

@@ -170,6 +170,6 @@ def test_stats_make_no_database(tmp_path):
     from earthself.signature.cli import app
 
     done = CliRunner().invoke(app, ["stats", "--home", str(tmp_path), "--database-url", f"sqlite:///{tmp_path}/typo.sqlite"])
-    assert done.exit_code == 65
+    assert done.exit_code == 69
     assert "typo.sqlite holds no store" in done.output
     assert list(tmp_path.iterdir()) == []

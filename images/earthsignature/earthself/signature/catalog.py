@@ -27,6 +27,7 @@ from sqlalchemy.engine import Row as SqlRow
 
 _PAGE = 256
 _KEYS = 5000
+_SNAPSHOT = 2000
 _TRIES = 3
 _VERSION: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("signature_version"))
 
@@ -105,6 +106,11 @@ class Catalog:
                 places = set(connection.scalars(owned)) if PRODUCT.name in tables else set()
         return Partner(self.name, store, places)
 
+    def version(self) -> str | None:
+        """Tell the version of the tables; None where there are none."""
+        with self._openable(), self._dialect.engine.connect() as connection:
+            return str(connection.scalar(_VERSION)) if sa.inspect(connection).has_table("signature_version") else None
+
     def adopt(self, store: str) -> None:
         """Keep the id of the store that this is the database of."""
         with self._writing() as connection:
@@ -159,7 +165,7 @@ class Catalog:
 
     def insert_new(self, rows: Rows) -> dict[str, Known]:
         """Add those products whose ids are not there, in one transaction; gives what is known of those that are."""
-        by_id = {row.product[0]: row for row in reversed(rows)}
+        by_id = {row.name: row for row in reversed(rows)}
         for _ in range(_TRIES):
             with self._reading() as connection:
                 known = {row.product_id: Known(row.digest, row.segmented) for row in connection.execute(_known(list(by_id)))}
@@ -244,6 +250,14 @@ class Catalog:
             matched = scan.count(connection, search.count) if search.count else None
             found = _together(connection, rows[: search.limit], details=True)
             return Page(found, scan.place_of(rows[search.limit - 1]) if len(rows) > search.limit else None, matched)
+
+    def snapshot(self) -> Iterator[list[Stored]]:
+        """Give all products of one moment, in the order in which they came, a few thousand at a time."""
+        with self._troubles(), self._dialect.snapshot() as connection:
+            last = 0
+            while rows := connection.execute(sa.select(PRODUCT).where(PRODUCT.c.pk > last).order_by(PRODUCT.c.pk).limit(_SNAPSHOT)).all():
+                yield _together(connection, rows, details=True)
+                last = rows[-1].pk
 
     def statistics(self) -> Statistics:
         """Count what is there."""

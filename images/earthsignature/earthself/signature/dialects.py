@@ -39,6 +39,9 @@ class Dialect(Protocol):
     def writing(self) -> Engine:
         """The same, for transactions that write: on SQLite they wait for each other at their beginning."""
 
+    def snapshot(self) -> Connection:
+        """Open a connection whose one transaction sees one moment."""
+
     def exists(self) -> bool:
         """Tell whether there is a database at that address; asking otherwise would make one."""
 
@@ -86,6 +89,10 @@ class Sqlite:
         sa.event.listen(self.engine, "connect", _configure)
         sa.event.listen(self.engine, "begin", _begin)
         self.writing = self.engine.execution_options(immediate=True)
+
+    def snapshot(self) -> Connection:
+        """Every transaction of SQLite sees the moment of its first question."""
+        return self.engine.connect()
 
     def exists(self) -> bool:
         """Look for the file."""
@@ -147,6 +154,10 @@ class Postgres:
     def __init__(self, url: sa.URL) -> None:
         self.engine = sa.create_engine(url, pool_pre_ping=True)
         self.writing = self.engine
+
+    def snapshot(self) -> Connection:
+        """Ask for it."""
+        return self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
 
     def exists(self) -> bool:
         """Take it that there is one: connecting never makes one."""

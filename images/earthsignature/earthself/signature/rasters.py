@@ -38,6 +38,8 @@ MOST_SIDE = 40_000
 _MOST_BLOCK = 1 << 25  # GDAL unpacks a whole block, however small it is in the file
 _STRIP = 512
 _STRIP_PIXELS = 6_000_000  # 512 rows of a Sentinel-2 tile
+_ROUGH = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd", "zstd_level": 1}
+_COG = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PSEUDO_MERCATOR = 3857
 
@@ -157,33 +159,30 @@ def store_layer(source: Path, name: str, folder: Path) -> Layer:
     _check_magic(source, name)
     with _opened(source, name) as dataset:
         grid = _check_header(dataset, kind)
-        profile = {
-            **_profile(kind, grid),
-            "driver": "GTiff",
-            "tiled": True,
-            "blockxsize": 512,
-            "blockysize": 512,
-            "compress": "zstd",
-            "zstd_level": 1,
-        }
+        # What fits in one block is a COG as it is written; the rest becomes one by a copy with its overviews.
+        small = max(grid.width, grid.height) <= _STRIP
+        profile = {**_profile(kind, grid), "driver": "GTiff", **(_one_block(grid) if small else _ROUGH)}
         digest = _digest(grid)
         counts = np.zeros(65536, dtype=np.int64)
-        with writable(name, folder), rasterio.open(rough, "w", **profile) as out:
+        with writable(name, folder), rasterio.open(target if small else rough, "w", **profile) as out:
             for window, pixels in _strips(dataset, kind):
                 counts += _count(pixels, kind)
                 stored = pixels.astype(kind.stored, copy=False)
                 digest.update(_bytes(stored))
                 out.write(stored, 1, window=window)
-    with writable(name, folder):
-        rasterio.shutil.copy(
-            rough, target, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEW_RESAMPLING="NEAREST", BIGTIFF="IF_SAFER"
-        )
-    rough.unlink()
+    if not small:
+        with writable(name, folder):
+            rasterio.shutil.copy(rough, target, driver="COG", **_COG)
+        rough.unlink()
     found = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code} if name == "segmentation" else {}
     layer = Layer(name, grid, kind.stored, digest.hexdigest(), target.stat().st_size, found)
     if not is_whole(target, layer):
         raise _full(name, folder)
     return layer
+
+
+def _one_block(grid: Grid) -> dict[str, Any]:
+    return {"tiled": False, "blockysize": grid.height, "compress": "deflate"}
 
 
 def is_whole(path: Path, layer: Layer) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import shapely
-from earthself.signature.product import Product
+from earthself.signature.product import Product, Said
 from earthself.signature.rasters import Grid, Layer
 from sqlalchemy.engine import Row as SqlRow
 
@@ -33,6 +33,7 @@ PRODUCT_COLUMNS = (
     "superseded_by",
 )
 LAYER_COLUMNS = ("name", "crs", "transform", "width", "height", "data_type", "sha256", "size")
+_DIGEST = PRODUCT_COLUMNS.index("digest")
 CODE_COLUMNS = ("code", "pixels", "share", "hectares")
 Box: TypeAlias = tuple[float, float, float, float]
 """West, south, east, north in degrees."""
@@ -84,6 +85,16 @@ class Row(NamedTuple):
     """Of the footprint's parts."""
 
     @property
+    def name(self) -> str:
+        """The product's id."""
+        return str(self.product[0])
+
+    @property
+    def digest(self) -> str:
+        """Of id, footprint and properties."""
+        return str(self.product[_DIGEST])
+
+    @property
     def day(self) -> float:
         """Days since 1970 of the acquisition."""
         return float(self.product[1]) / _DAY
@@ -92,25 +103,33 @@ class Row(NamedTuple):
 Rows: TypeAlias = Sequence[Row]
 
 
+class Outline(NamedTuple):
+    """A footprint as the tables hold it."""
+
+    wkb: bytes
+    """Little endian, longitude and latitude."""
+    boxes: tuple[Box, ...]
+    """Of its parts."""
+
+
 def row_of(stored: Stored, now: datetime) -> Row:
     """Make the row of a product that is stored now."""
     product, footprint = stored.product, stored.product.footprint
-    said = (
-        product.product_id,
-        micros(product.creation_date),
-        micros(product.publication_date),
-        product.product_type,
-        product.cloud_cover,
-        json.dumps(dict(product.properties)),
-        shapely.to_wkb(footprint, byte_order=1),
-        stored.digest,
-        stored.classes_sha256,
-        stored.folder,
-        micros(now),
-        stored.superseded_by,
-    )
     boxes = tuple(part.bounds for part in getattr(footprint, "geoms", [footprint]))
-    return Row(said, layer_rows(stored.layers), stored.codes, boxes)
+    said = (*_said(product), json.dumps(dict(product.properties)), shapely.to_wkb(footprint, byte_order=1), stored.digest)
+    last = (stored.classes_sha256, stored.folder, micros(now), stored.superseded_by)
+    return Row((*said, *last), layer_rows(stored.layers), stored.codes, boxes)
+
+
+def described_row(said: Said, outline: Outline, digest: str, codes: tuple[CodeShare, ...], now: datetime) -> Row:
+    """Make the row of a product without rasters, of parts that were made for many at once."""
+    product = (*_said(said), said.text, outline.wkb, digest, None, None, micros(now), None)
+    return Row(product, (), codes, outline.boxes)
+
+
+def _said(product: Product | Said) -> tuple[Any, ...]:
+    created, published = micros(product.creation_date), micros(product.publication_date)
+    return product.product_id, created, published, product.product_type, product.cloud_cover
 
 
 def layer_rows(layers: Sequence[Layer]) -> tuple[tuple[Any, ...], ...]:

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -61,6 +62,16 @@ class Store:
         except BaseException:
             store.close()
             raise
+        return store
+
+    @classmethod
+    def existing(cls, home: Path, database_url: str | None = None) -> Store:
+        """Point at a store that is there and up to date, without its lock: for what may go on beside its server. Raises `NotFound`."""
+        store = cls(home, database_url)
+        if not store.catalog.exists() or store.catalog.version() is None:
+            raise NotFound(
+                f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
+            )
         return store
 
     def lock(self) -> None:
@@ -137,9 +148,33 @@ class Store:
         (folder / _CLASSES).write_bytes(geobuf.encode(_collection(product, features)).SerializeToString())
         return self._keep(_finished(product, layers, vectors.classes_digest(classes)), folder, all_layers=False)
 
-    def find(self, query: Query) -> Iterator[Stored]:
-        """Give the products that match, newest first."""
-        return self.catalog.find(query)
+    def take(self, stored: Stored, source: Path) -> Outcome:
+        """Store a product of another store, with copies of its files; raises `StoreBroken` where they are not what it says."""
+        name = stored.product.product_id
+        known = self.catalog.get(name)
+        if known is not None and known.folder is not None and not (self._shelves.products / known.folder).is_dir():
+            known = None  # lost: it is given back
+        if known is not None and known.folder is not None and known.digest == stored.digest:
+            _compare(known, stored, all_layers=True)
+            return "known"
+        with self.upload() as upload:
+            folder = upload.prepared()
+            names = [rasters.file_name(layer.name) for layer in stored.layers] + ([_CLASSES] if stored.classes_sha256 else [])
+            try:
+                for file in names:
+                    shutil.copyfile(source / file, folder / file)
+            except FileNotFoundError as error:
+                raise StoreBroken(f"{error.filename} is gone, which product {name} needs; export again") from error
+            for layer in stored.layers:
+                if not rasters.is_whole(folder / rasters.file_name(layer.name), layer):
+                    raise StoreBroken(
+                        f"{source}/{rasters.file_name(layer.name)} is damaged: its pixels are not those of {name}; export again"
+                    )
+            return self._keep(stored, folder, all_layers=True)
+
+    def find(self, query: Query, *, details: bool = True) -> Iterator[Stored]:
+        """Give the products that match, newest first; without `details` they come without layers and codes."""
+        return self.catalog.find(query, details=details)
 
     def supersede(self, product_id: str, newer: str) -> bool:
         """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
