@@ -23,7 +23,7 @@ def collection(at: Addresses, known: Statistics) -> dict[str, Any]:
     return {
         "type": "Collection",
         "stac_version": "1.1.0",
-        "stac_extensions": [name for name in items.EXTENSIONS if "classification" in name or "raster" in name],
+        "stac_extensions": [items.CLASSIFICATION],
         "id": COLLECTION,
         "title": TITLE,
         "description": DESCRIPTION,

@@ -16,16 +16,12 @@ from earthself.signature.rows import Stored
 from earthself.signature.web.addresses import COLLECTION, Addresses
 from shapely.geometry import mapping
 
-_EXTENSIONS = "https://stac-extensions.github.io/"
-_DESCRIBED = tuple(
-    f"{_EXTENSIONS}{name}/schema.json"
-    for name in ("eo/v2.0.0", "processing/v1.2.0", "product/v1.0.0", "timestamps/v1.1.0", "version/v1.2.0")
-)
-EXTENSIONS = _DESCRIBED + tuple(
-    f"{_EXTENSIONS}{name}/schema.json"
-    for name in ("classification/v2.0.0", "file/v2.1.0", "projection/v2.0.0", "raster/v2.0.0", "web-map-links/v1.2.0")
-)
-"""What items with a segmentation declare; those without have no rasters to describe."""
+_EXTENSION = "https://stac-extensions.github.io/{}/schema.json"
+_ALWAYS = tuple(map(_EXTENSION.format, ("eo/v2.0.0", "product/v1.0.0", "timestamps/v1.1.0", "version/v1.2.0")))
+_PROCESSED = (_EXTENSION.format("processing/v1.2.0"),)
+CLASSIFICATION = _EXTENSION.format("classification/v2.0.0")
+"""What values mean, in the collection as in each product."""
+_LAYERED = (CLASSIFICATION, *map(_EXTENSION.format, ("file/v2.1.0", "projection/v2.0.0", "raster/v2.0.0", "web-map-links/v1.2.0")))
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 GEOJSON = "application/geo+json"
 _OWN = {"creation_date", "publication_date", "product_type", "cloud_cover", "quicklook", "browse_url", "download_url", "model", "legend"}
@@ -50,7 +46,7 @@ def item(stored: Stored, at: Addresses) -> dict[str, Any]:
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": EXTENSIONS if stored.layers else _DESCRIBED,
+        "stac_extensions": _extensions(stored),
         "id": name,
         "collection": COLLECTION,
         **place(stored),
@@ -58,6 +54,11 @@ def item(stored: Stored, at: Addresses) -> dict[str, Any]:
         "links": _links(stored, at, below),
         "assets": _assets(stored, below),
     }
+
+
+def _extensions(stored: Stored) -> tuple[str, ...]:
+    processed = _PROCESSED if _model(stored.product.properties) else ()
+    return (*_ALWAYS, *processed, *_LAYERED) if stored.layers else (*_ALWAYS, *processed)
 
 
 def place(stored: Stored) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def properties(stored: Stored) -> dict[str, Any]:
     """Say all that is known of a product in STAC's terms."""
     product = stored.product
     given = product.properties
-    model, legend_id = given.get("earthself:model") or given.get("model"), _legend_id(given)
+    model, legend_id = _model(given), _legend_id(given)
     said: dict[str, Any] = {
         "datetime": format_instant(product.creation_date),
         "published": format_instant(product.publication_date),
@@ -79,7 +80,7 @@ def properties(stored: Stored) -> dict[str, Any]:
         **{key: value for key, value in given.items() if key not in _OWN},
     }
     if model:
-        software, _, version = str(model).partition(":")
+        software, _, version = model.partition(":")
         said["earthself:model"] = model
         said["processing:software"] = {software: version or "unknown"}
     if legend_id:
@@ -103,6 +104,10 @@ def with_ancestors(codes: Iterable[int]) -> list[int]:
 def used_legend(stored: Stored) -> str | None:
     """The id of the legend that the product's codes are of; None where it does not say."""
     return _legend_id(stored.product.properties)
+
+
+def _model(given: Mapping[str, Any]) -> str:
+    return str(given.get("earthself:model") or given.get("model") or "")
 
 
 def _legend_id(given: Mapping[str, Any]) -> str | None:
