@@ -119,6 +119,9 @@ def _normal(tree: Any) -> Any:  # noqa: ANN401
     made = [_normal(arg) for arg in args]
     if {"property": "datetime"} in made:
         made = [{"timestamp": instant_text("datetime", arg)} if isinstance(arg, str) else arg for arg in made]
+    if tree["op"] == "between" and len(made) == 3:
+        # The parser's own evaluation knows `between` for numbers only.
+        return {"op": "and", "args": [{"op": ">=", "args": made[:2]}, {"op": "<=", "args": [made[0], made[2]]}]}
     return {"op": tree["op"], "args": made}
 
 

@@ -87,8 +87,8 @@ def properties(stored: Stored) -> dict[str, Any]:
         said["earthself:legend"] = legend_id
     said["earthself:segmented"] = stored.folder is not None
     said["deprecated"] = stored.superseded_by is not None
-    if stored.folder is not None:
-        said["earthself:classes"] = with_ancestors(code.code for code in stored.codes)
+    said["earthself:classes"] = with_ancestors(code.code for code in stored.codes)
+    if stored.codes:
         said["earthself:shares"] = {str(code.code): round(code.share, 6) for code in stored.codes}
         said["earthself:hectares"] = {str(code.code): round(code.hectares, 4) for code in stored.codes if code.hectares is not None}
     if stored.layers:

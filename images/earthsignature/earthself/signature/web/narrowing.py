@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import shapely
 import sqlalchemy as sa
 from earthself.signature.errors import BadSignature
 from earthself.signature.filters import parse_area
@@ -141,13 +142,15 @@ def area_of(geometry: Any, where: str) -> BaseGeometry:  # noqa: ANN401 - a stra
     """Read a GeoJSON geometry in longitude and latitude; raises `BadSignature` for one that is wrong or has too many corners."""
     try:
         drawn = shape(geometry)
-        corners = sum(len(part.exterior.coords) if hasattr(part, "exterior") else 1 for part in getattr(drawn, "geoms", [drawn]))
-        text = drawn.wkt
-    except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError, LookupError) as error:
+        corners = shapely.count_coordinates(drawn)
+    except (ShapelyError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise BadSignature(f"{where}: the geometry cannot be read ({reason(error)}); send GeoJSON in longitude and latitude") from error
     if corners > MOST_CORNERS:
         raise BadSignature(f"{where}: the geometry has {corners} corners; at most {MOST_CORNERS} are read, simplify it")
-    found = parse_area(text)
+    try:
+        found = parse_area(shapely.to_wkt(drawn, rounding_precision=-1))
+    except BadSignature as error:
+        raise BadSignature(f"{where}: {error}") from error
     if found is None:
         raise BadSignature(f"{where}: the geometry is empty; send one with corners")
     return found
@@ -175,10 +178,6 @@ def _compared(operation: str, args: Sequence[Any], columns: Columns) -> Narrowed
         wanted = value(args[1])
         start, end = _period(operation, wanted) if name == "datetime" else (None, None)
         return Narrowed(_COMPARISONS[operation](expression, wanted), None, start, end, exact=True)
-    if operation == "between" and len(args) == 3:
-        low, high = value(args[1]), value(args[2])
-        start, end = (low, high + 1) if name == "datetime" else (None, None)
-        return Narrowed(expression.between(low, high), None, start, end, exact=True)
     if operation == "in" and len(args) == 2 and isinstance(args[1], list):
         return Narrowed(expression.in_([value(one) for one in args[1]]), exact=True)
     if operation == "isNull":

@@ -14,8 +14,10 @@ _QUERY = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="
 _PATTERNS = {"startsWith": "{}%", "endsWith": "%{}", "contains": "%{}%"}
 
 
-def from_query(query: Mapping[str, Mapping[str, Any]], columns: Columns) -> cql.Filter:
+def from_query(query: Any, columns: Columns) -> cql.Filter:  # noqa: ANN401 - what a stranger sent
     """Read the query extension's `{property: {operator: value}}`; raises `BadSignature` for an operator that there is not."""
+    if not isinstance(query, Mapping):
+        raise BadSignature(f"query is {cql.short(query)}; write it like {{'eo:cloud_cover': {{'lt': 20}}}}")
     args: list[Any] = []
     for name, asked in query.items():
         if not isinstance(asked, Mapping):
