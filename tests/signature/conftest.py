@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from earthself.signature.client import SignatureClient
 from earthself.signature.testing import running_server
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("patient", deadline=None, database=None)  # a busy machine is no failure
 settings.load_profile("patient")
 
