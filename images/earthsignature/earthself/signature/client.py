@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from earthself.data.dates import format_instant, parse_instant
 from earthself.data.errors import BadInput
 from earthself.signature import geobuf, lazy
-from earthself.signature.errors import AccessRefused, AlreadyExists, BadSignature, NotFound, SignatureError, Unavailable, Unimplemented
+from earthself.signature.errors import (
+    AccessRefused,
+    AlreadyExists,
+    BadSignature,
+    NotFound,
+    SignatureError,
+    StoreBroken,
+    Unavailable,
+    Unimplemented,
+)
 from earthself.signature.rpc import Connection, Rpc
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
@@ -26,10 +35,12 @@ __all__ = [
     "AccessRefused",
     "AlreadyExists",
     "BadSignature",
+    "Connection",
     "NotFound",
     "Signature",
     "SignatureClient",
     "SignatureError",
+    "StoreBroken",
     "Unavailable",
 ]
 
@@ -38,7 +49,19 @@ _V2 = "snapearth.api.v2.DatabaseProductService"
 _V1_LAYERS = ("segmentation", "cloud_mask")
 _CHUNK = 1 << 20
 _SLOWEST = 1_000_000  # bytes a second; an upload that is slower runs into its deadline
+_PORTION = 200  # of the 500 products that one answer may have: what an interruption costs stays small
 When = str | date | datetime
+
+
+class Filters(TypedDict, total=False):
+    """What `find` can be asked."""
+
+    wkt: str | None
+    start: When | None
+    end: When | None
+    product_ids: Iterable[str]
+    categories: Iterable[int]
+    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -54,10 +77,14 @@ class Signature:
 class SignatureClient:
     """Talks to one server. Safe to share between threads; closes its channel when used as a context."""
 
-    def __init__(self, target: str, tls: bool = False, token: str | None = None, timeout: float = 60) -> None:
-        """Name the server as host:port; nothing is sent yet. `timeout` is seconds for an answer or the next message of a stream."""
-        self._connection = Connection(target, tls, token, timeout)
+    def __init__(self, target: str | Connection, tls: bool = False, token: str | None = None, timeout: float = 60) -> None:
+        """Name the server as host:port, or give a `Connection` for all that can be set; nothing is sent yet.
+
+        `timeout` is seconds for an answer or the next message of a stream.
+        """
+        self._connection = target if isinstance(target, Connection) else Connection(target, tls, token, timeout)
         self._rpc = Rpc(self._connection)
+        self._public_only = False
 
     def __enter__(self) -> Self:
         return self
@@ -117,7 +144,30 @@ class SignatureClient:
             for answer in self._rpc.stream(lazy.SERVICE, "Find", request):
                 yield geobuf.decode(answer.feature)
         except Unimplemented:
+            self._public_only = True
             yield from self._find_v2(v2.ListProductIdsRequest(**said), set(ids), limit)
+
+    def segmentations(self, **filters: Unpack[Filters]) -> Iterator[Signature]:
+        """Give all products that match with their segmentation and cloud mask, newest acquisition first, however many there are.
+
+        Filters as in `find`. First the ids of all are listed, then the rasters come in portions; one product at a time is held. So
+        nothing comes twice, and nothing that was stored before the call is left out; what is stored meanwhile is not waited for, and
+        products without a segmentation are passed over. A server that goes away in between is asked again for what is missing.
+        Raises `StoreBroken` after all others when the server lost a product's rasters.
+        """
+        ids = list(dict.fromkeys(str(feature["id"]) for feature in self.find(**filters)))
+        broken: StoreBroken | None = None
+        for start in range(0, len(ids), _PORTION):
+            portion = ids[start : start + _PORTION]
+            features = {} if self._public_only else {feature["id"]: feature for feature in self.find(product_ids=portion)}
+            try:
+                for answer in self._whole(portion):
+                    feature = features.get(answer.product_id) or _feature_v1(answer)
+                    yield Signature(feature, {name: getattr(answer, name) for name in _V1_LAYERS})
+            except StoreBroken as error:
+                broken = broken or error
+        if broken is not None:
+            raise broken
 
     def get(self, product_id: str, layers: Iterable[str] | None = None) -> Signature:
         """Fetch a product with the layers of those names (None: all that it has); raises `NotFound`."""
@@ -142,6 +192,22 @@ class SignatureClient:
         layer = next(layer for layer in about.layers if layer.name == "segmentation")
         array = lazy.windows_array(lazy.Window(self._connection, product_id, "segmentation"), layer)
         return lazy.described(array, product_id, geobuf.decode(about.feature)["properties"])
+
+    def _whole(self, ids: Iterable[str]) -> Iterator[v1.SegmentationResponse]:
+        """Give the v1 answers of at most 500 products, each once; goes on with the rest when the server goes away in between."""
+        left = dict.fromkeys(ids)
+        while left:
+            before = len(left)
+            request = v1.ListSegmentationRequest(product_ids=left, n_results=before)
+            try:
+                for answer in self._rpc.stream(_V1, "ListSegmentation", request):
+                    if answer.product_id in left:
+                        del left[answer.product_id]
+                        yield answer
+                return
+            except Unavailable:
+                if len(left) == before:
+                    raise
 
     def _describe(self, product_id: str) -> own.Description:
         return next(iter(self._rpc.stream(lazy.SERVICE, "Get", own.GetRequest(product_id=product_id)))).description  # type: ignore[no-any-return]
