@@ -157,3 +157,18 @@ def test_it_listens_on_loopback_and_refuses_a_port_in_use(site, tmp_path):
     assert host == "127.0.0.1"
     with pytest.raises(Unavailable, match=rf"cannot listen on 127\.0\.0\.1:{port} .*--port"), running_web(tmp_path / "x", "--port", port):
         pass
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--host", "0.0.0.0"), r"0\.0\.0\.0 can be reached from other machines.*--insecure"),  # noqa: S104 - that is the point
+        (("--read", "token"), "the web server knows none"),
+    ],
+)
+def test_it_does_not_open_to_others_what_is_not_meant_for_them(tmp_path, options, said):
+    from earthself.signature.errors import Unavailable
+    from earthself.signature.testing import running_web
+
+    with pytest.raises(Unavailable, match=said), running_web(tmp_path / "x", *options):
+        pass

@@ -145,6 +145,8 @@ class Sqlite:
             return StoreFull("the database's disk is full; nothing was stored, try again when there is room")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Unavailable("the database is busy; try again")
+        if isinstance(error, sa.exc.OperationalError):
+            return Unavailable(f"the database cannot be read or written for now ({error.orig}); try again")
         return None
 
 

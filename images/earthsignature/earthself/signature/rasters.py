@@ -192,18 +192,20 @@ def is_whole(path: Path, layer: Layer) -> bool:
     kind = LAYERS[layer.name]
     try:
         with rasterio.open(path) as dataset:
-            if dataset.shape != (layer.grid.height, layer.grid.width) or not np.allclose(
-                tuple(dataset.transform)[:6], layer.grid.transform
-            ):
+            grid = layer.grid
+            if dataset.shape != (grid.height, grid.width) or not np.allclose(tuple(dataset.transform)[:6], grid.transform):
                 return False
-            digest, levels = _digest(layer.grid), len(dataset.overviews(1))
+            # A CRS without a number may be written in other words than it was read.
+            if dataset.crs is None or (grid.crs.startswith("EPSG:") and crs_text(dataset.crs) != grid.crs):
+                return False
+            digest, levels = _digest(grid), len(dataset.overviews(1))
             for _, pixels in _strips(dataset, kind):
                 digest.update(_bytes(pixels))
         for level in range(levels):
             with rasterio.open(path, OVERVIEW_LEVEL=level) as overview:
                 for _ in _strips(overview, kind):
                     pass
-    except (RasterioError, BadSignature):
+    except (RasterioError, BadSignature, CRSError):
         return False
     return str(digest.hexdigest()) == layer.sha256
 

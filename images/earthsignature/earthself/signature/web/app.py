@@ -15,8 +15,9 @@ import anyio.to_thread
 import uvicorn
 from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
-from earthself.signature.errors import SignatureError
+from earthself.signature.errors import BadSetting, SignatureError
 from earthself.signature.store import Store
+from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
 from earthself.signature.web.answers import answer
 from earthself.signature.web.api import Api, Queryables
@@ -63,6 +64,8 @@ class WebSettings:
     """SQLAlchemy URL; None: a file in the folder."""
     catalog: Path | None = None
     """`catalog.json` of the published results; None: there are none."""
+    insecure: bool = False
+    """Whether clear text without logins is wanted where other machines can connect."""
 
 
 def application(store: Store, catalog: Path | None = None) -> FastAPI:
@@ -209,7 +212,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
-    """Serve until SIGTERM or SIGINT; calls `ready` with the port once it answers. Raises `SignatureError` when it cannot listen."""
+    """Serve until SIGTERM or SIGINT; calls `ready` with the port once it answers.
+
+    Raises `BadSetting` for an address that others can reach, unless that is wanted, and `SignatureError` when it cannot listen.
+    """
+    if not on_this_machine(settings.host) and not settings.insecure:
+        raise BadSetting(
+            f"{settings.host} can be reached from other machines, and this server has neither TLS nor logins; put a proxy that has both "
+            "before it on 127.0.0.1, or say --insecure where everybody may read and a proxy or a private network encrypts"
+        )
     listening = _listen(settings.host, settings.port)
     store = Store(settings.home, settings.database_url)
     try:
