@@ -36,7 +36,7 @@ def home(known: Statistics, newest: Sequence[Stored], at: Addresses) -> str:
             "acquired": f"{stored.product.creation_date:%Y-%m-%d %H:%M}",
             "clouds": stored.product.cloud_cover,
             "map": f"{at.product(stored.product.product_id)}/map",
-            "preview": f"{at.product(stored.product.product_id)}/segmentation/preview.png?size=144",
+            "preview": f"{at.product(stored.product.product_id)}/segmentation/preview.png?size=144" if stored.layers else None,
         }
         for stored in newest
     ]
