@@ -124,7 +124,7 @@ def _middlewares() -> list[Middleware]:
     """From the inside out. Pictures and rasters are compressed already, and a range of bytes must stay one."""
     return [
         Middleware(_Bounded),
-        Middleware(BrotliMiddleware, excluded_handlers=[_PICTURES]),
+        Middleware(BrotliMiddleware, quality=1, excluded_handlers=[_PICTURES]),
         Middleware(
             CORSMiddleware,
             allow_origins=["*"],  # open data, read only, without logins: the STAC browser runs on any site
