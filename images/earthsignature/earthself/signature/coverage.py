@@ -70,6 +70,7 @@ def draw(coverage: Coverage, path: Path) -> None:
     place.set_xlabel("longitude, degrees")
     place.set_ylabel("latitude, degrees")
     place.grid(alpha=0.3)
+    place.set_anchor("W")
     months = _months(coverage)
     segmented = [coverage.segmented[month] for month in months]
     time.bar(range(len(months)), segmented, color="#2a7f62", label="with a segmentation")
@@ -79,7 +80,7 @@ def draw(coverage: Coverage, path: Path) -> None:
     time.set_ylabel("products a month")
     time.yaxis.get_major_locator().set_params(integer=True)
     if months:
-        time.legend()
+        time.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     rough = path.with_name(path.name + ".part")
     figure.savefig(rough, format="png", dpi=110)
     rough.replace(path)
