@@ -11,7 +11,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from earthself.signature import calls, rasters
 from earthself.signature.errors import StoreFull
 from earthself.signature.product import from_feature
@@ -102,7 +101,7 @@ def full_database(connection):
 
 def test_every_word_for_a_full_disk_has_one_status(tmp_path):
     store = Store.open(tmp_path)
-    with pytest.raises(sa.exc.OperationalError) as database, store.catalog._writing.begin() as connection:
+    with pytest.raises(StoreFull) as database, store.catalog._writing() as connection:
         full_database(connection)
     store.close()
     for error in (StoreFull("no room"), OSError(28, "No space left on device"), database.value):

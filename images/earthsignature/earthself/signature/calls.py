@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import sqlalchemy as sa
 from earthself.data.errors import BadInput
 from earthself.signature import errors, services
 from earthself.signature.access import CALLER, Access
@@ -41,6 +40,7 @@ _STATUS = (
     ((errors.TooBusy, errors.StoreFull), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ((errors.TooSlow,), grpc.StatusCode.DEADLINE_EXCEEDED),
     ((errors.StoreBroken,), grpc.StatusCode.DATA_LOSS),
+    ((errors.Unavailable,), grpc.StatusCode.UNAVAILABLE),
 )
 _CALLERS = (errors.BadSignature, BadInput, errors.AlreadyExists, errors.NotFound, errors.AccessRefused, errors.TooBusy, errors.TooSlow)
 """What the caller has to look after; the rest is the operator's and goes to the log in full."""
@@ -307,10 +307,4 @@ def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
             return status, str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
-    if isinstance(error, sa.exc.OperationalError):
-        if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":
-            return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
-        if "locked" in str(error.orig):
-            return grpc.StatusCode.UNAVAILABLE, "the database is busy; try again"
-        return grpc.StatusCode.UNAVAILABLE, "the database cannot be read or written for now; try again, the server's log says more"
     return grpc.StatusCode.INTERNAL, "internal error; the server's log says more"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from earthself.data.errors import EarthSelfError
 from earthself.signature import tokens
-from earthself.signature.errors import BadSetting, BadSignature
+from earthself.signature.errors import BadSetting
 from earthself.signature.limits import USUAL, Limits
 from earthself.signature.terminal import Json
 from earthself.signature.terminal import errors as _errors
@@ -162,15 +162,24 @@ def ingest(
     cloud_mask: Annotated[Path | None, typer.Option(help="GeoTIFF, 1 = cloud.")] = None,
     confidence: Annotated[Path | None, typer.Option(help="GeoTIFF of percent.")] = None,
     flags: Annotated[Path | None, typer.Option(help="GeoTIFF of flag bits.")] = None,
+    metadata_only: Annotated[bool, typer.Option(help="Describe products in bulk, without rasters, straight in the database.")] = False,
+    home: Home = _HOME,
+    database_url: Database = None,
     server: Server = _SERVER,
     tls: Tls = False,
     tls_ca: TlsCa = None,
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
-    """Store products; what is stored already with the same content counts as done. A bad one does not stop the others."""
+    """Store products; what is stored already with the same content counts as done. A bad one does not stop the others.
+
+    With --metadata-only the files may hold many: newline-delimited JSON, feature collections or GeoParquet. A server may run beside it.
+    """
     from earthself.signature.items import read_signature
 
+    if metadata_only:
+        _describe(files, home, database_url, as_json)
+        return
     given = {"segmentation": segmentation, "cloud_mask": cloud_mask, "confidence": confidence, "flags": flags}
     layers = {name: path for name, path in given.items() if path is not None}
     if layers and len(files) > 1:
@@ -198,20 +207,15 @@ def stats(home: Home = _HOME, database_url: Database = None, as_json: Json = Fal
     """Count what the store holds; works beside a running server."""
     from earthself.signature.store import Store
 
-    with _errors(as_json):
-        store = Store(home, database_url)
-        if not store.catalog.exists():
-            raise BadSignature(
-                f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
-            )
+    with _errors(as_json), closing(Store.existing(home, database_url)) as store:
         found = store.statistics()
-        store.close()
     if as_json:
         _say(asdict(found))
         return
     _say(f"{found.products} products from {found.first or '-'} to {found.last or '-'}, {found.bytes / 1e6:.1f} MB of rasters")
+    _say(f"{found.products - found.segmented} without a segmentation, {found.superseded} superseded")
     for code, products in sorted(found.products_with_code.items()):
-        _say(f"{code:>5}  in {products} products")
+        _say(f"{code:>5}  in {products} products, {found.hectares_of_code[code]:,.0f} ha")
 
 
 @app.command()
@@ -227,6 +231,27 @@ def migrate(home: Home = _HOME, database_url: Database = None, as_json: Json = F
     _say(
         {"before": before, "after": after} if as_json else f"tables at version {after}" + ("" if before == after else f", were at {before}")
     )
+
+
+def _describe(files: list[Path], home: Path, database_url: str | None, as_json: bool) -> None:
+    from earthself.signature.bulk import Counts, describe
+    from earthself.signature.store import Store
+
+    shown = sys.stderr.isatty()
+
+    def progress(counts: Counts) -> None:
+        if shown:
+            typer.echo(f"\r{counts.read:>9} read, {counts.created} new, {counts.failed} failed", err=True, nl=False)
+
+    with _errors(as_json), closing(Store.existing(home, database_url)) as store:
+        counts = describe(store.catalog, files, progress)
+    if shown:
+        typer.echo(err=True)
+    for error in counts.errors:
+        typer.echo(f"failed   {error}", err=True)
+    _say(asdict(counts) if as_json else f"{counts.created} described, {counts.known} known, {counts.failed} failed")
+    if counts.failed:
+        raise typer.Exit(65)
 
 
 def _client(server: str, tls: bool, timeout: float, tls_ca: Path | None) -> SignatureClient:

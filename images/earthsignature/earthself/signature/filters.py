@@ -58,6 +58,10 @@ class Query:
     """CORINE codes with their descendants, any of them."""
     limit: int | None = None
     """At most so many products."""
+    least_share: float = 0.0
+    """Of the codes together, among a product's pixels that have any; 0 to 1."""
+    segmented: bool = False
+    """Only products with a segmentation."""
 
 
 def query(
