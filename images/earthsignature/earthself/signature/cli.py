@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -101,6 +102,40 @@ def serve(
             limits=Limits(max_message, max_area_vertices, calls=max_calls, calls_of_one=max_calls_of_one),
         )
         asyncio.run(run(settings, ready))
+
+
+@app.command()
+def web(
+    *,
+    home: Home = _HOME,
+    port: Annotated[int, typer.Option(envvar="EARTHSELF_DATA_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    database_url: Database = None,
+    workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Clear text and no logins although other machines can connect.")] = False,
+    read: Annotated[_Read, _option("--read", "As for `serve`: this server is open to all, and refuses to start with token.")] = _Read.OPEN,
+    as_json: Json = False,
+) -> None:
+    """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # our rasters are one file each
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
+    from earthself.data.workspace import Workspace
+    from earthself.signature.web.app import WebSettings
+    from earthself.signature.web.app import serve as run
+
+    def ready(bound: int) -> None:
+        at = f"http://{host}:{bound}"
+        _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
+
+    with _errors(as_json):
+        catalog = Workspace(workspace or home.parent / "workspace").catalog
+        if read is _Read.TOKEN:
+            raise BadSetting(
+                "reading needs a token here, and the web server knows none; put a proxy with logins before it and say --read open"
+            )
+        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, insecure), ready))
 
 
 @app.command(name="list")
