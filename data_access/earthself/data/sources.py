@@ -18,6 +18,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from earthself.data import archive
+from earthself.data.broker import Broker, Gate, LocalBroker
 from earthself.data.catalogue import Catalogue
 from earthself.data.errors import Damaged, NotThere, TryAgain
 from earthself.data.finding import Finder, online
@@ -35,12 +36,24 @@ from earthself.data.workspace import atomic, write_bytes
 class Sources:
     """All configured providers. Safe to share between threads; close it, or use it as a context manager."""
 
-    def __init__(self, config: SourceConfig | None = None, *, retries: RetryPolicy | None = None, downloads: Path | None = None) -> None:
-        """Nothing is asked yet. `downloads` keeps whole products that cannot be read in parts (default: a folder of the step's scratch)."""
+    def __init__(
+        self,
+        config: SourceConfig | None = None,
+        *,
+        retries: RetryPolicy | None = None,
+        downloads: Path | None = None,
+        broker: Broker | None = None,
+    ) -> None:
+        """Nothing is asked yet.
+
+        `downloads` keeps whole products that cannot be read in parts (default: a folder of the step's scratch), `broker` is who shares the
+        provider accounts (default: the folder that the settings name).
+        """
         self.config = config or SourceConfig.from_env()
         policy = retries or RetryPolicy(attempts=self.config.attempts)
-        self._catalogue = Catalogue(self.config, policy)
-        self._logins = Logins(self._catalogue)
+        self._broker = broker or LocalBroker(Path(self.config.broker) if self.config.broker else None)
+        self._catalogue = Catalogue(self.config, policy, self._broker)
+        self._logins = Logins(self._catalogue, self._broker)
         self._http = Http(self.config.timeout, policy)
         self._downloads = downloads
 
@@ -122,7 +135,10 @@ class Sources:
     def _access(self, item: Mapping[str, Any]) -> Access:
         if item["properties"].get("earthself:access") == "login":
             return self._logins.access(item)
-        return OpenAccess(str(item["properties"].get("earthself:provider", "the provider")))
+        provider = item["properties"].get("earthself:provider")
+        if provider is None:
+            return OpenAccess("the provider")
+        return OpenAccess(str(provider), Gate(self._broker, self.config.account(str(provider))))
 
     def _one(self, item: Mapping[str, Any], band: str, target: Path) -> Path:
         asset = item["assets"][band]
