@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from earthself.data import archive
 from earthself.data.broker import Broker, Gate, LocalBroker
 from earthself.data.catalogue import Catalogue
+from earthself.data.elsewhere import Elsewhere, Left
 from earthself.data.errors import Damaged, NotThere, TryAgain
 from earthself.data.finding import Finder, online
 from earthself.data.http import Access, Http, OpenAccess
@@ -78,6 +79,10 @@ class Sources:
         """Count what `search` would find, and estimate the bytes of the area's share of it, without reading more than needed."""
         return Finder(self.config, self._catalogue).count(request)
 
+    def elsewhere(self, item: Mapping[str, Any], left: list[Left]) -> Iterator[dict[str, Any]]:
+        """Give the item's observation from one other provider after the other; see `earthself.data.elsewhere`."""
+        return Elsewhere(self.config, Finder(self.config, self._catalogue)).products(item, left)
+
     def open_band(self, item: Mapping[str, Any], band: str) -> BandReader:
         """Open one band of an item from `search` (or one whose assets lie here) for reading windows.
 
@@ -133,11 +138,15 @@ class Sources:
         return None
 
     def _access(self, item: Mapping[str, Any]) -> Access:
-        if item["properties"].get("earthself:access") == "login":
-            return self._logins.access(item)
-        provider = item["properties"].get("earthself:provider")
+        properties = item["properties"]
+        provider = properties.get("earthself:provider")
         if provider is None:
             return OpenAccess("the provider")
+        access = properties.get("earthself:access")
+        if access is None and provider in self._catalogue.providers():  # an item that was not found by a search, such as a replay's
+            access = "login" if self._catalogue.needs_login(provider, [str(a["href"]) for a in item["assets"].values()]) else "open"
+        if access == "login":
+            return self._logins.access(item)
         return OpenAccess(str(provider), Gate(self._broker, self.config.account(str(provider))))
 
     def _one(self, item: Mapping[str, Any], band: str, target: Path) -> Path:
@@ -247,4 +256,4 @@ def _suffix(href: str) -> str:
     return suffix if suffix in (".tif", ".tiff", ".jp2") else ".tif"
 
 
-__all__ = ["BandReader", "Count", "Found", "SearchRequest", "SourceConfig", "Sources", "safe_name"]
+__all__ = ["BandReader", "Count", "Found", "Left", "SearchRequest", "SourceConfig", "Sources", "safe_name"]
