@@ -156,7 +156,7 @@ class Provider:
         self.guard: Callable[[str, dict[str, str]], Answer | None] | None = None
         """Says from path and headers what to answer instead of the file, if anything."""
         self.forms: dict[str, Callable[[dict[str, str]], tuple[int, Any]]] = {}
-        """What answers a form posted to a path: the status, and what to send as JSON."""
+        """What answers a form or JSON posted to a path: the status, and what to send as JSON."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -266,7 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         sent = self.rfile.read(int(self.headers.get("content-length") or 0))
         if answer := self.server.provider.forms.get(urlsplit(self.path).path):
-            form = {name: values[-1] for name, values in parse_qs(sent.decode()).items()}
+            posted = sent.decode()
+            form = json.loads(posted) if posted.startswith("{") else {name: values[-1] for name, values in parse_qs(posted).items()}
             self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), form))
             status, content = answer(form)
             return self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})

@@ -23,6 +23,7 @@ from earthself.data import session
 from earthself.data.broker import Broker, Gate
 from earthself.data.deadline import TooLong, within
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, NotThere, TryAgain
+from earthself.data.items import ORDER_LINK
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.retries import Busy, RetryPolicy
 
@@ -165,8 +166,11 @@ class Catalogue:
         paging = {"limit": size, "page": 1, "next_page_token": token, "next_page_token_key": key}
         return dag._do_search(plugin, count=onward is None, raise_errors=True, validate=False, **paging, **criteria)  # noqa: SLF001
 
-    def once(self, provider: str, work: Callable[[], _T], gate: Gate | None = None) -> _T:
-        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours; with a gate as one request of the account."""
+    def once(self, provider: str, work: Callable[[], _T], gate: Gate | None = None, what: str = "search") -> _T:
+        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours; with a gate as one request of the account.
+
+        `what` the call is for is said where the provider refuses it.
+        """
         gate = gate or Gate()
         gate.enter()
         try:
@@ -177,7 +181,7 @@ class Catalogue:
             gate.answered(0)
             raise TryAgain(f"{provider} did not answer within {self.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
-            translated = _translate(error, provider, self)
+            translated = _translate(error, provider, self, what)
             gate.answered(_status(error) or 0, translated.wait if isinstance(translated, Busy) else None)
             raise translated from None
         gate.answered(200)
@@ -282,7 +286,7 @@ def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
         raise BadInput(f"the settings of provider {min(lost)!r} are not usable: it needs url, search (or api), products, download")
 
 
-def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataError:
+def _translate(error: Exception, provider: str, catalogue: Catalogue, what: str) -> DataError:
     import requests
     from eodag.utils import exceptions as theirs
 
@@ -300,11 +304,12 @@ def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataErr
         return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
     if status is not None and (status >= 500 or status == 408):
         return _busy(f"{provider} is busy or broken ({status}); try again later", response)
-    if status is None and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
+    gave_up = isinstance(error, theirs.DownloadError) and error.__cause__ is None  # an answer says so, not a connection
+    if status is None and not gave_up and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
         return TryAgain(f"{provider} cannot be reached ({text}); try again later")
     if status == 404:
-        return NotThere(f"{provider} has no search at its configured address (404); mend its address in the provider settings")
-    return DataError(f"{provider} refuses the search ({text}); choose another provider")
+        return NotThere(f"{provider} has no {what} at its configured address (404); mend its address in the provider settings")
+    return DataError(f"{provider} refuses the {what} ({text}); choose another provider")
 
 
 def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
@@ -348,6 +353,8 @@ def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
     known = {**product.properties, **product.properties.get(_AS_STATED, {})}
     properties = {k: v for k, v in known.items() if k not in ("id", _AS_STATED) and not k.startswith("eodag:") and v is not None}
     properties.setdefault("datetime", product.properties.get("start_datetime"))
+    if order := product.properties.get("eodag:order_link"):
+        properties[ORDER_LINK] = order
     assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
     link = product.properties.get("eodag:download_link")
     if link and not assets:

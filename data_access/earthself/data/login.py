@@ -17,6 +17,7 @@ from earthself.data.broker import Account, Broker, Gate, Grant
 from earthself.data.catalogue import Catalogue
 from earthself.data.errors import BadInput, CredentialsRefused
 from earthself.data.http import Access, Signed
+from earthself.data.items import ORDER_LINK
 
 _PRESIGNED_SECONDS = 3600
 
@@ -35,13 +36,22 @@ class Logins:
         provider = str(item["properties"]["earthself:provider"])
         collection = str(item["properties"]["earthself:collection"])
         hrefs = [str(asset["href"]) for asset in item["assets"].values()]
+        return _ItemAccess(self._login(provider, collection, hrefs[0] if hrefs else ""), frozenset(map(_origin, hrefs)))
+
+    def auth(self, item: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what the library requests takes as auth
+        """The login for orders of an item, as EODAG's own requests take it; None where its provider asks for none."""
+        properties, link = item["properties"], str(item["properties"].get(ORDER_LINK) or "")
+        if not self._catalogue.needs_login(str(properties["earthself:provider"]), [link]):
+            return None
+        return self._login(str(properties["earthself:provider"]), str(properties["earthself:collection"]), link).auth(link)
+
+    def _login(self, provider: str, collection: str, href: str) -> _Login:
         with self._lock:
             login = self._logins.get((provider, collection))
             if login is None:
                 account = self._catalogue.config.account(provider)
-                login = _Login(self._catalogue, self._broker, account, collection, hrefs[0] if hrefs else "")
-                self._logins[provider, collection] = login
-        return _ItemAccess(login, frozenset(map(_origin, hrefs)))
+                login = self._logins[provider, collection] = _Login(self._catalogue, self._broker, account, collection, href)
+            return login
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,15 @@ class _Login:
             return Signed(url)
         grant = self._broker.token(self.account, name, self._log_in, self._refused)
         return Signed(session.signed_with(grant, url), grant.headers, grant.id)
+
+    def auth(self, url: str) -> Any:  # noqa: ANN401
+        """The login for a request that EODAG makes itself to this address."""
+        found = self._catalogue.session(self.account.provider, url)
+        if found is not None:
+            return session.as_auth(self._broker.token(self.account, found[0], self._log_in, self._refused))
+        with self._lock:
+            plugin = self._built()
+            return None if plugin is None else self._catalogue.once(self.account.provider, plugin.authenticate)
 
     def renew(self, login: str) -> bool:
         """Drop a login that was refused, unless another thread did so already; False when there was none."""

@@ -60,6 +60,17 @@ def signed_with(grant: Grant, url: str) -> str:
     return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(grant.query)}"
 
 
+def as_auth(grant: Grant) -> Callable[[Any], Any]:
+    """The login as EODAG's own requests take it."""
+
+    def add(request: Any) -> Any:  # noqa: ANN401 - a prepared request of requests
+        request.url = signed_with(grant, str(request.url))
+        request.headers.update(grant.headers)
+        return request
+
+    return add
+
+
 def _prepare(keeper: Any, before: Grant | None) -> None:  # noqa: ANN401
     """Make the plugin ask for a new token, whatever it holds, and let it go on with a session that another worker began."""
     for name, past in (("token_expiration", datetime.min), ("access_token_expiration", datetime.min.replace(tzinfo=UTC))):  # noqa: DTZ901

@@ -30,6 +30,7 @@ from earthself.data.query import Count, Found, SearchRequest, SourceConfig
 from earthself.data.ranges import BandReader, open_local, open_remote
 from earthself.data.retries import RetryPolicy
 from earthself.data.sentinel2 import BANDS
+from earthself.data.staging import Stager, Staging
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
 
@@ -82,6 +83,10 @@ class Sources:
     def elsewhere(self, item: Mapping[str, Any], left: list[Left]) -> Iterator[dict[str, Any]]:
         """Give the item's observation from one other provider after the other; see `earthself.data.elsewhere`."""
         return Elsewhere(self.config, Finder(self.config, self._catalogue)).products(item, left)
+
+    def stage(self, item: Mapping[str, Any]) -> Staging:
+        """Have an offline product brought online, and say how far that is; see `earthself.data.staging`."""
+        return Stager(self._catalogue, self._logins, self._broker).stage(item)
 
     def open_band(self, item: Mapping[str, Any], band: str) -> BandReader:
         """Open one band of an item from `search` (or one whose assets lie here) for reading windows.
@@ -224,7 +229,9 @@ def safe_name(text: str) -> str:
 def _check_online(item: Mapping[str, Any]) -> None:
     if not online(item):
         provider, status = item["properties"].get("earthself:provider"), item["properties"]["order:status"]
-        raise TryAgain(f"{item['id']} is not online at {provider} ({status}); order it there and try again, or choose another provider")
+        raise TryAgain(
+            f"{item['id']} is not online at {provider} ({status}); have it staged (StageProductsOperator), or choose another provider"
+        )
 
 
 def _with_size(reader: BandReader, size: int | None, what: str) -> BandReader:
@@ -256,4 +263,4 @@ def _suffix(href: str) -> str:
     return suffix if suffix in (".tif", ".tiff", ".jp2") else ".tif"
 
 
-__all__ = ["BandReader", "Count", "Found", "Left", "SearchRequest", "SourceConfig", "Sources", "safe_name"]
+__all__ = ["BandReader", "Count", "Found", "Left", "SearchRequest", "SourceConfig", "Sources", "Staging", "safe_name"]

@@ -116,8 +116,8 @@ class Order:
     """When it should be there: what the provider says, else as long as its orders took so far, Unix seconds."""
     guessed: bool = True
     """Whether `expected` is only a guess because nothing was staged yet at this account."""
-    link: str | None = None
-    """Where to ask how far it is."""
+    memory: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What asking how far it is needs."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,8 @@ class Broker(ABC):
         """
 
     @abstractmethod
-    def staged(self, account: Account, product: str) -> None:
-        """Report that an order has ended, so that its place is free and the next estimate better."""
+    def staged(self, account: Account, product: str, *, well: bool = True) -> None:
+        """Report that an order has ended, so that its place is free and the next estimate better; not `well` when it was given up."""
 
     @abstractmethod
     def status(self) -> list[AccountStatus]:

@@ -22,14 +22,14 @@ from typing import Any
 
 from earthself.data.broker import breaker, quota, shares
 from earthself.data.broker.interface import Account, AccountStatus, Broker, Grant, Order, Resting, TokenStatus
-from earthself.data.broker.state import StateFile, StateMemory
+from earthself.data.broker.state import StateFile, StateMemory, opened
 from earthself.data.errors import CredentialsRefused, TryAgain
 
 _LOOK = 0.1  # seconds between looks at whether it is one's turn
 _LOGIN_PATIENCE = 180.0  # seconds to wait for another worker's login
 _RENEWALS, _RENEWALS_WITHIN = 3, 300.0  # logins because a token was refused; providers ban accounts that make many
 _REMEMBER_REFUSAL = 60.0
-_ORDER_DAYS = 14
+_ORDER_DAYS, _STAGED_DAYS = 14, 2  # after which an order is forgotten: that was not seen to end, and that was
 _VERSION = 1
 _log = logging.getLogger("earthself.data.broker")
 
@@ -119,8 +119,11 @@ class LocalBroker(Broker):
             with self._state(account) as state:
                 self._forget_old_orders(state)
                 held = {name: Order(**value) for name, value in _part(state, "orders").items()}
+                ended = _part(state, "staged").get(product)
             if product in held:
                 return held[product]
+            if ended:
+                return Order(**ended)
             if len(held) >= account.limits.orders:
                 soonest = min(order.expected for order in held.values()) - self._clock()
                 raise Resting(
@@ -128,19 +131,23 @@ class LocalBroker(Broker):
                     f"{product} is ordered when one of them is there",
                     max(60.0, soonest),
                 )
-            made = place()
+            made, now = place(), self._clock()
+            made = replace(made, since=now, expected=now + made.expected - made.since)
             with self._state(account) as state:
                 if took := state.get("staging"):
                     made = replace(made, expected=made.since + statistics.median(took), guessed=False) if made.guessed else made
                 _part(state, "orders")[product] = asdict(made)
             return made
 
-    def staged(self, account: Account, product: str) -> None:
+    def staged(self, account: Account, product: str, *, well: bool = True) -> None:
         """See `Broker.staged`."""
         with self._state(account) as state:
-            orders = _part(state, "orders")
-            if found := orders.pop(product, None):
+            found = _part(state, "orders").pop(product, None)
+            if found and well:
                 state["staging"] = [*state.get("staging", []), self._clock() - float(found["since"])][-20:]
+                _part(state, "staged")[product] = found
+            if not well:
+                _part(state, "staged").pop(product, None)
 
     def status(self) -> list[AccountStatus]:
         """See `Broker.status`."""
@@ -212,8 +219,7 @@ class LocalBroker(Broker):
             if self.folder is None:
                 yield True
                 return
-            path = self.folder / f"{self._name(account)}.{name}.lock"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = opened(self.folder / f"{self._name(account)}.{name}.lock")
             try:
                 yield _locked(descriptor, wait=wait)
             finally:
@@ -251,9 +257,10 @@ class LocalBroker(Broker):
             return name
 
     def _forget_old_orders(self, state: dict[str, Any]) -> None:
-        orders = _part(state, "orders")
-        for name in [name for name, value in orders.items() if self._clock() - float(value["since"]) > _ORDER_DAYS * 86_400]:
-            del orders[name]
+        for part, days in (("orders", _ORDER_DAYS), ("staged", _STAGED_DAYS)):
+            orders = _part(state, part)
+            for name in [name for name, value in orders.items() if self._clock() - float(value["since"]) > days * 86_400]:
+                del orders[name]
 
     def _sleep_until(self, turn: float) -> None:
         if (left := turn - self._clock()) > 0:

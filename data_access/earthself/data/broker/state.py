@@ -56,21 +56,20 @@ class StateFile:
 
     def _open(self) -> int:
         """Open and lock the file, which may be made or taken away meanwhile."""
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            while True:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
-                    if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
-                        self._make(descriptor)
-                        return descriptor
-                except BaseException:
-                    os.close(descriptor)
-                    raise
+        while True:
+            descriptor = opened(self.path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if self.path.exists() and os.path.samestat(os.fstat(descriptor), self.path.stat()):
+                    self._make(descriptor)
+                    return descriptor
+            except OSError as error:
                 os.close(descriptor)
-        except OSError as error:
-            raise self._refused(error) from None
+                raise _refused(self.path, error) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
 
     def _make(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
@@ -87,7 +86,7 @@ class StateFile:
         try:
             _put(descriptor, place, serial, data)
         except OSError as error:
-            raise self._refused(error) from None
+            raise _refused(self.path, error) from None
 
     def _keep_damaged(self, descriptor: int) -> None:
         """Leave the damaged bytes beside the file for whoever wants to know; they are lost where there is no room."""
@@ -97,13 +96,6 @@ class StateFile:
                 os.write(beside, os.pread(descriptor, 2 * _ROOM, 0))
             finally:
                 os.close(beside)
-
-    def _refused(self, error: OSError) -> TryAgain | BadInput:
-        if error.errno in FULL:
-            return TryAgain(f"there is no room for the state of the download broker at {self.path.parent} ({error.strerror}); make some")
-        return BadInput(
-            f"the state of the download broker at {self.path} cannot be used ({error.strerror}); set EARTHSELF_HOME to a folder of yours"
-        )
 
 
 class StateMemory:
@@ -119,6 +111,26 @@ class StateMemory:
         """Give the object to change."""
         with self._lock:
             yield self._value
+
+
+def opened(path: Path) -> int:
+    """Open a file of mode 600 in a folder of mode 700, each made where it is not there; gives a descriptor to close.
+
+    Raises `TryAgain` where there is no room, `BadInput` where the place cannot be used.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError) -> TryAgain | BadInput:
+    if error.errno in FULL:
+        return TryAgain(f"there is no room for the state of the download broker at {path.parent} ({error.strerror}); make some")
+    return BadInput(
+        f"the state of the download broker at {path} cannot be used ({error.strerror}); set EARTHSELF_HOME to a folder of yours"
+    )
 
 
 def _current(descriptor: int) -> tuple[int, int, bytes | None]:
