@@ -36,16 +36,19 @@ class EodagHook(BaseHook):
 
         The accounts in it are shared with all workers of this machine, which steps could not find out by themselves.
         """
-        from dataclasses import replace
+        return self._config(self._extra())
 
-        from earthself.data.broker import shared_folder
-        from earthself.data.query import SourceConfig
+    async def aconfig(self) -> SourceConfig:
+        """Read the settings where nothing may block, as in a trigger."""
+        from airflow.sdk.exceptions import AirflowNotFoundException
 
-        extra = self._extra()
-        fields = None if extra is None else _fields(extra)
-        config = SourceConfig.from_env() if fields is None else SourceConfig.from_json(json.dumps(fields))
-        team = (fields or {}).get("team") or os.environ.get("EARTHSELF_TEAM") or config.team
-        return replace(config, broker=config.broker or str(shared_folder()), team=str(team))
+        try:
+            connection = await self.aget_connection(self.eodag_conn_id)
+        except AirflowNotFoundException:
+            if self.eodag_conn_id != self.default_conn_name:
+                raise
+            return self._config(None)
+        return self._config(dict(connection.extra_dejson))
 
     def sources(self) -> Sources:
         """Open the door to the providers with these settings."""
@@ -70,6 +73,17 @@ class EodagHook(BaseHook):
             path.touch(mode=0o600)
             path.write_text(self.config().to_json(), encoding="utf-8")
             yield {"EARTHSELF_SOURCES": str(path)}
+
+    def _config(self, extra: dict[str, Any] | None) -> SourceConfig:
+        from dataclasses import replace
+
+        from earthself.data.broker import shared_folder
+        from earthself.data.query import SourceConfig
+
+        fields = None if extra is None else _fields(extra)
+        config = SourceConfig.from_env() if fields is None else SourceConfig.from_json(json.dumps(fields))
+        team = (fields or {}).get("team") or os.environ.get("EARTHSELF_TEAM") or config.team
+        return replace(config, broker=config.broker or str(shared_folder()), team=str(team))
 
     def _extra(self) -> dict[str, Any] | None:
         from airflow.sdk.exceptions import AirflowNotFoundException
