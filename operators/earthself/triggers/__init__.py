@@ -1,1 +1,1 @@
-"""Airflow triggers of EarthSelf; the steps in pods will wait here."""
+"""Airflow triggers of EarthSelf: what is waited for without a worker."""
