@@ -21,7 +21,7 @@ from earthself.client.client import Client, connect
 from earthself.client.errors import ClientError
 from earthself.client.rest import Rest
 from earthself.client.run import Run
-from earthself.client.show import Follower, show_estimate, show_result, show_tasks
+from earthself.client.show import Follower, show_estimate, show_result, show_tasks, show_why
 
 GROUP = "earthself.commands"
 
@@ -141,6 +141,24 @@ def status(run_id: _RunId = None, url: _Url = None, user: _User = None, as_json:
         show_tasks(found, state, tasks, reason)
     if state == "failed":
         raise typer.Exit(1)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # an area may begin with a minus
+def why(
+    area: Annotated[str, typer.Argument(help="west,south,east,north in degrees, or a GeoJSON file.")],
+    time: Annotated[str, typer.Argument(help="A day such as 2017-06-13, or START/END.")],
+    url: _Url = None,
+    user: _User = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what became of the products of a watched area, or why there are none."""
+    requests.area(area)
+    requests.time(time)
+    found = connect(url, user).why(area, time)
+    if as_json:
+        _print(found)
+    else:
+        show_why(found)
 
 
 @app.command()

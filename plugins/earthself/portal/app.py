@@ -1,4 +1,4 @@
-"""The portal's application: `POST /api/v1/estimate` and the files of runs, below `/earthself` of Airflow's web server."""
+"""The portal's application: the estimate, the watched areas, and the files of runs, below `/earthself` of Airflow's web server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import GetUserDep
 from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
 from earthself.operators.errors import BadRequest
-from earthself.portal import files, rights
+from earthself.portal import files, monitor, rights
 from fastapi import Depends, FastAPI, HTTPException, Request, status
 from fastapi.responses import FileResponse, JSONResponse
 
@@ -56,7 +56,7 @@ async def _conf(request: Request) -> dict[str, Any]:
     except ValueError as error:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"the body is not JSON: {error}") from None
     if not isinstance(conf, dict):
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object; send the conf of land_cover_map")
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object")
     return conf
 
 
@@ -87,6 +87,16 @@ def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
         _estimates.release()
     limit = int(wanted["max_products"])
     return {**found.to_dict(), "max_products": limit, "within_limit": found.products <= limit}
+
+
+def _watcher(user: GetUserDep) -> None:
+    rights.require_runs(user, monitor.MONITOR, "GET")
+
+
+@app.post("/api/v1/why", dependencies=[Depends(_watcher)])
+def why(question: Annotated[dict[str, Any], Depends(_conf)], user: GetUserDep) -> dict[str, Any]:
+    """Say what became of the products of an area and a time, or why there are none; the body is {area, time}."""
+    return monitor.why(question, lambda dag_id: rights.may_see_runs(user, dag_id))
 
 
 @app.get("/runs/{dag_id}/{run_id}/{name}")
