@@ -26,7 +26,7 @@ def seen(run_folder):
     with Memory() as memory:
         memory.watch(Watch("w", Area.from_conf(WHERE)), at)
         memory.sight("w", [Sighting(signed.product("P1"), WAITING, "it waits", at, None, 0)], at)
-        memory.claim("w", Run("somebodys_dag", "secret_run"), Budget(), at + timedelta(hours=1))
+        memory.claim(["w"], Run("somebodys_dag", "secret_run"), Budget(), at + timedelta(hours=1))
     return run_folder
 
 

@@ -101,7 +101,7 @@ def test_a_reprocessing_is_new_and_what_is_stored_is_known_to_be_superseded(worl
     loop = rounds()
     old = publish("2024-05-30", baseline="0400")
     loop.announced(loop.go([trigger]))
-    assert [item["id"] for item in memory.claim("w", RUN, Budget(), clock())] == [old]
+    assert [item["id"] for item in memory.claim(["w"], RUN, Budget(), clock())] == [old]
     memory.stored(RUN, old, None, clock())
     provider.items.clear()  # some providers take the older one away
     new = publish("2024-05-30", baseline="0510", made="20240605T000000")
@@ -120,7 +120,7 @@ def test_a_waiting_product_that_is_reprocessed_is_not_taken_any_more(rounds, tri
     new = publish("2024-05-30", baseline="0510", made="20240605T000000")
     clock.advance(minutes=16)
     loop.go([trigger])
-    assert [item["id"] for item in memory.claim("w", RUN, Budget(), clock())] == [new]
+    assert [item["id"] for item in memory.claim(["w"], RUN, Budget(), clock())] == [new]
     assert states(memory)[old] == "superseded"
 
 

@@ -72,7 +72,7 @@ def test_seen_already_by_a_run(world, trigger, ask) -> None:
     loop.announced(loop.go([trigger]))
     assert only(ask()).verdict == "waiting"
     assert "an event was given to Airflow 2024-06-01 00:00 UTC" in only(ask()).text
-    memory.claim("w", RUN, Budget(), clock.advance(minutes=5))
+    memory.claim(["w"], RUN, Budget(), clock.advance(minutes=5))
     assert only(ask()).verdict == "claimed"
     memory.stored(RUN, name, None, clock.advance(minutes=5))
     reason = only(ask())
@@ -87,9 +87,9 @@ def test_lost_and_given_up(world, trigger, ask) -> None:
     name = publish("2024-05-30")
     rounds().go([trigger])
     for attempt in range(3):
-        assert [item["id"] for item in memory.claim("w", Run("d", f"run_{attempt}"), Budget(), clock())] == [name]
+        assert [item["id"] for item in memory.claim(["w"], Run("d", f"run_{attempt}"), Budget(), clock())] == [name]
         memory.lost(Run("d", f"run_{attempt}"), name, "B04 is damaged", clock())
-    assert memory.claim("w", RUN, Budget(), clock()) == []
+    assert memory.claim(["w"], RUN, Budget(), clock()) == []
     assert only(ask()).verdict == "failed"
     assert "lost 3 times, given up; the last reason: B04 is damaged" in only(ask()).text
 
@@ -130,7 +130,7 @@ def test_the_budget_was_used_up(world, trigger, ask) -> None:
     rounds, publish, memory, clock = world.rounds, world.publish, world.memory, world.clock
     first, second = publish("2024-05-29"), publish("2024-05-30")
     rounds().go([trigger])
-    assert [item["id"] for item in memory.claim("w", RUN, Budget(products_a_run=1), clock())] == [first]
+    assert [item["id"] for item in memory.claim(["w"], RUN, Budget(products_a_run=1), clock())] == [first]
     reason = only(ask())
     assert (reason.verdict, reason.product) == ("budget", second)
     assert "the budget of 1 products a run is used up; it waits for the next run" in reason.text

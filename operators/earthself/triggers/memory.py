@@ -178,13 +178,13 @@ class Memory:
             for product in products:
                 _decide(connection, now, name, product, _Decision("announced", "an event was given to Airflow"))
 
-    def claim(self, watches: str, run: Run, budget: Budget, now: datetime) -> list[dict[str, Any]]:
-        """Give the items that a run is to process, newest acquisition first; a run that asks again gets the same.
+    def claim(self, names: Collection[str], run: Run, budget: Budget, now: datetime) -> list[dict[str, Any]]:
+        """Give the items that a run is to process for watches, newest acquisition first; a run that asks again gets the same.
 
-        `watches` is the name of a watch, or of the settings that hold several. What other runs of the workflow claimed and did not
-        finish is taken over: a workflow that claims runs once at a time. What the budget leaves waits for the next run.
+        What other runs of the workflow claimed and did not finish is taken over: a workflow that claims runs once at a time. What the
+        budget leaves waits for the next run.
         """
-        ours = sa.or_(SIGHTING.c.watch == watches, SIGHTING.c.watch.startswith(f"{watches}:", autoescape=True))
+        ours = SIGHTING.c.watch.in_(names)
         with self._database.writing() as connection:
             mine = [SIGHTING.c.state == CLAIMED, SIGHTING.c.dag_id == run.dag_id]
             held = connection.execute(sa.select(SIGHTING).where(ours, *mine, SIGHTING.c.run_id == run.run_id)).all()
@@ -195,6 +195,11 @@ class Memory:
                 held = _take(connection, ours, run, budget, now)
         newest = sorted(held, key=lambda row: (row.acquired, row.product), reverse=True)
         return list({row.product: json.loads(row.item) for row in newest}.values())
+
+    def areas(self, names: Collection[str]) -> list[dict[str, Any]]:
+        """Give the areas of watches as GeoJSON."""
+        with self.reading() as connection:
+            return [json.loads(text) for (text,) in connection.execute(sa.select(WATCH.c.area).where(WATCH.c.name.in_(names)))]
 
     def of_run(self, run: Run) -> list[Row[Any]]:
         """Give the sightings that a run has, or had, to process."""
@@ -210,13 +215,15 @@ class Memory:
         """Note that a product has no pixel in the area."""
         self._became(run, product, now, {"state": NOTHING, "reason": "it has no pixel in the area"})
 
-    def lost(self, run: Run, product: str, error: str, now: datetime) -> None:
-        """Note that a run lost a product; it waits for the next run, unless that happened too often."""
+    def lost(self, run: Run, product: str, error: str, now: datetime, *, retry: bool = True) -> None:
+        """Note that a run lost a product; it waits for the next run, unless another try cannot help or that happened too often."""
         with self._database.writing() as connection:
             for row in _claimed(connection, run, product):
-                given_up = row.attempts >= MOST_ATTEMPTS
+                given_up = not retry or row.attempts >= MOST_ATTEMPTS
                 reason = (
-                    f"lost {row.attempts} times, given up; the last reason: {error}" if given_up else f"lost, to be tried again: {error}"
+                    f"lost {row.attempts} {_times(row.attempts)}, given up; the last reason: {error}"
+                    if given_up
+                    else f"lost, to be tried again: {error}"
                 )
                 _become(connection, row, now, {"state": FAILED if given_up else WAITING, "reason": reason}, _Decision("lost", error))
 
@@ -307,6 +314,10 @@ def _over(budget: Budget, used: Sequence[int], day: Sequence[int], size: int) ->
         if limit is not None and would > limit:
             return f"the budget of {limit:,} {what} is used up; it waits for the next run"
     return None
+
+
+def _times(count: int) -> str:
+    return "time" if count == 1 else "times"
 
 
 def _claimed(connection: Connection, run: Run, product: str) -> list[Row[Any]]:
