@@ -1,7 +1,8 @@
 """Keeps EarthSignature current over the areas of the Airflow Variable `earthself_monitor`.
 
-It runs daily at 04:15 UTC and whenever a provider lists a product of an area that was not seen before: takes what waits, as much as the
-budget allows, signs what EarthSignature does not know yet, stores it, and remembers what became of each product. Without areas it does nothing.
+It runs daily at 04:15 UTC and whenever a provider lists a product of an area that was not seen before: takes what waits, as much as
+the budget allows, signs what EarthSignature does not know yet, stores it, and remembers what became of each product. Without areas it
+does nothing.
 
 Set the Variable (docs/monitoring.md has an example), then unpause the workflow: it is shipped paused, because it asks providers as
 soon as it is not. `earthself why AREA TIME` says why something did not happen, `earthself status --freshness` how fresh the areas are,
@@ -12,7 +13,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.sdk import (
+    DAG,
+    Asset,
+    AssetOrTimeSchedule,
+    AssetWatcher,
+    AsyncCallback,
+    CronTriggerTimetable,
+    DeadlineAlert,
+    DeadlineReference,
+)
 from earthself.operators import (
     EarthSignatureIngestOperator,
     EarthSignatureListOperator,
@@ -24,6 +34,7 @@ from earthself.operators import (
     workers,
 )
 from earthself.triggers import EODAGNewProductsTrigger
+from earthself.triggers.alerts import run_is_late
 
 SETTINGS = "earthself_monitor"
 MODEL, MASK = (f"{{{{ ti.xcom_pull(task_ids='new', key='{name}') }}}}" for name in ("model", "mask"))
@@ -45,6 +56,12 @@ with DAG(
     tags=["earthself", "land cover"],
     max_active_runs=1,
     dagrun_timeout=timedelta(days=1),
+    deadline=DeadlineAlert(
+        name="run takes too long",
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(hours=6),
+        callback=AsyncCallback(run_is_late),
+    ),
 ):
     new = NewProductsOperator(task_id="new", settings=SETTINGS)
     known = EarthSignatureListOperator(task_id="known", products=new.output, model=MODEL, mask=MASK)

@@ -69,6 +69,8 @@ class Server:
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "estimate": lambda: {"products": self.estimates.pop(0), **ESTIMATE},
             "why": lambda: WHY,
+            "freshness": lambda: FRESHNESS,
+            "outdated": lambda: OUTDATED,
             "run+1": lambda: {**run, "state": self.states.pop(0) if len(self.states) > 1 else self.states[0]},
             "tasks": lambda: {"tasks": [{"task_id": "search"}, {"task_id": "sign"}]},
             "taskInstances": lambda: {"task_instances": self._instances(), "total_entries": 3},
@@ -121,6 +123,23 @@ WHY = {
         {"verdict": "not published", "text": "not published (yet)", "watch": "earthself_monitor:salzach", "product": "",
          "acquired": None, "at": None, "dag_id": "", "run_id": ""},
     ],
+}  # fmt: skip
+
+
+FRESHNESS = {
+    "days": 30,
+    "areas": [
+        {"watch": "earthself_monitor:salzach", "goal": {"hours": 24, "share": 0.95}, "acquisitions": 10, "in_time": 8, "pending": 1,
+         "share": 0.8, "met": False, "median_hours": 7.25, "phases": {}, "causes": {"provider down": 2}, "late": [], "sentence": "…"}
+    ],
+    "alerts": [{"watch": "earthself_monitor:salzach", "first": "2024-06-03T10:00:00+00:00", "last": "2024-06-04T10:00:00+00:00",
+                "ended": None, "text": "80% of 10 acquisitions in time"}],
+}  # fmt: skip
+OUTDATED = {
+    "results": [
+        {"dag_id": "land_cover_map", "run_id": "manual__1", "since": "2024-06-03T10:00:00Z", "next": "order the map again",
+         "products": [{"product": "OLD", "baseline": "N0400", "observation": "o", "superseded_by": "NEW", "newer_baseline": "N0510"}]}
+    ]
 }  # fmt: skip
 
 

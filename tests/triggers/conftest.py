@@ -57,10 +57,9 @@ def provider() -> Iterator[Provider]:
 def rounds(provider: Provider, clock: Clock) -> Callable[[], Rounds]:
     """Make the loop's state anew, as a process that starts does."""
 
-    def sources() -> Sources:
-        return Sources(SourceConfig(("loop",), provider_config=provider.settings("loop"), timeout=2, attempts=1))
-
-    return lambda: Rounds("eodag_default", clock, sources, clock.sleep)
+    # EODAG takes a tenth of a second to set up, and some tests look hundreds of times.
+    sources = Sources(SourceConfig(("loop",), provider_config=provider.settings("loop"), timeout=2, attempts=1))
+    return lambda: Rounds("eodag_default", clock, lambda: sources, clock.sleep)
 
 
 @pytest.fixture

@@ -96,19 +96,6 @@ def show_estimate(estimate: Estimate, advice: list[str]) -> None:
         console.print(Text(sentence, "bold"), soft_wrap=True)
 
 
-def show_why(found: dict[str, Any]) -> None:
-    """Print what became of the products of a watched area, one line each."""
-    console = Console(highlight=False)
-    watches = ", ".join(found["watches"]) or "nobody"
-    console.print(f"{found['start']} to {found['end']}, watched by {watches}", markup=False, soft_wrap=True)
-    for reason in found["reasons"]:
-        style = {"stored": "green", "failed": "red", "provider down": "red", "no watch": "yellow"}.get(reason["verdict"], "bold")
-        what = " ".join(filter(None, [reason["product"], reason["acquired"]]))
-        console.print(Text.assemble((f"{reason['verdict']:<17}", style), f"{what}: " if what else "", reason["text"]), soft_wrap=True)
-    if not found["reasons"]:
-        console.print("nothing is known about that time", markup=False)
-
-
 def show_result(run: Run, result: dict[str, Any], areas: list[ClassArea], places: dict[str, str], advice: list[str]) -> None:
     """Print the result of a finished run: table of areas, warnings, files, where the time went."""
     console = Console(highlight=False)

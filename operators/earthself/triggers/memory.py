@@ -102,6 +102,12 @@ class Memory:
         with self._database.reading() as connection:
             yield connection
 
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Give a connection for changes of one's own, which count together."""
+        with self._database.writing() as connection:
+            yield connection
+
     def watch(self, watch: Watch, now: datetime) -> datetime | None:
         """Note that something is watched as of now; gives when the last question began that was answered."""
         values = {

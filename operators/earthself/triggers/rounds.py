@@ -23,6 +23,8 @@ SPACING = 2.0
 """Seconds between two questions, whoever is asked."""
 TELL_AGAIN = timedelta(minutes=5)
 """When an event is told again that Airflow has not confirmed."""
+CHECK_EVERY = timedelta(minutes=15)
+"""How often freshness is measured."""
 _MOST_TOLD = 100
 """Products that one event names; the others are counted."""
 
@@ -47,6 +49,7 @@ class Rounds:
         self._known: dict[str, Watch] = {}
         self._told: dict[str, tuple[frozenset[str], datetime]] = {}
         self._complaint = ""
+        self._next_check = clock()
 
     def go(self, triggers: Sequence[EODAGNewProductsTrigger]) -> list[dict[str, Any]]:
         """Look for every watch that is due and give the events to tell; whatever goes wrong is said in the log and tried again."""
@@ -62,6 +65,7 @@ class Rounds:
                     if name not in self._due:
                         memory.watch(watch, self._clock())
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
+                self._check(memory)
                 events = self._events(memory.unannounced(watches)) if watches else []
         except EarthSelfError as error:
             self._complain(str(error))
@@ -146,6 +150,16 @@ class Rounds:
             wait = min(FIRST_BACKOFF * 2 ** min(count - 1, 10), LONGEST_BACKOFF)
             self._due[watch.name] = now + wait
             _log.warning("%s gave no answer for %s (%d times in a row), asked again in %s: %s", provider, watch.name, count, wait, error)
+
+    def _check(self, memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+        """Hold the areas against what was promised, now and then."""
+        from earthself.triggers.freshness import check
+
+        if not self._known or self._clock() < self._next_check:
+            return
+        self._next_check = self._clock() + CHECK_EVERY
+        for sentence in check(memory, self._clock(), self._known):
+            _log.warning(sentence)
 
     def _events(self, waiting: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         now = self._clock()

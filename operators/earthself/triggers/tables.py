@@ -92,4 +92,17 @@ DECISION = sa.Table(
 )
 """Everything that was ever decided about a product, in order."""
 
+ALERT = sa.Table(
+    "alert",
+    METADATA,
+    sa.Column("pk", sa.Integer, primary_key=True),
+    sa.Column("watch", sa.String(250), nullable=False),
+    sa.Column("first", Instant, nullable=False),
+    sa.Column("last", Instant, nullable=False),
+    sa.Column("ended", Instant),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Index("alert_newest", "watch", "pk"),
+)
+"""When an area was less fresh than promised, and why."""
+
 TABLES = Tables(Path(__file__).parent / "migrations", VERSION_TABLE, HEAD, MemoryBroken)

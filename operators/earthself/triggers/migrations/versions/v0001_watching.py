@@ -80,3 +80,13 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(250), nullable=False),
     )
     op.create_index("decision_product", "decision", ["watch", "product", "pk"])
+    op.create_table(
+        "alert",
+        sa.Column("pk", sa.Integer, primary_key=True),
+        sa.Column("watch", sa.String(250), nullable=False),
+        sa.Column("first", moment, nullable=False),
+        sa.Column("last", moment, nullable=False),
+        sa.Column("ended", moment),
+        sa.Column("text", sa.Text, nullable=False),
+    )
+    op.create_index("alert_newest", "alert", ["watch", "pk"])
