@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
+from earthself.operators.new_products import NewProductsDoneOperator, NewProductsOperator
 from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
 from earthself.operators.publish import PublishOperator
 from earthself.operators.resources import StepResources, workers
@@ -16,6 +17,8 @@ __all__ = [
     "EarthSignatureIngestOperator",
     "EarthSignatureListOperator",
     "EstimateOperator",
+    "NewProductsDoneOperator",
+    "NewProductsOperator",
     "PlanBatchesOperator",
     "ProcessingStepOperator",
     "PublishOperator",
