@@ -107,7 +107,7 @@ def serve(
 @app.command()
 def web(
     *,
-    home: Home = _HOME,
+    home: Home = HOME,
     port: Annotated[int, typer.Option(envvar="EARTHSELF_DATA_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 8081,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     database_url: Database = None,
