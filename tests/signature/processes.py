@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 
@@ -19,6 +20,14 @@ def forget_peak(pid):
 def bytes_read(pid):
     """Bytes read from files so far, from disk or cache; what comes through sockets is not counted."""
     return int(dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())["rchar"])
+
+
+def wait_for(happened, seconds=30):
+    """Look again and again until it happened."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
 
 
 def _status(pid, key):

@@ -37,6 +37,16 @@ _EODAG = {
             "description": '{"cop_dataspace": {"username": "…", "password": "…"}}; stored encrypted.',
             "schema": {"type": ["string", "null"], "format": "password"},
         },
+        "limits": {
+            "label": "Limits of the accounts (JSON)",
+            "description": '{"cop_dataspace": {"rate": 10, "bytes_a_month": 6e12, "orders": 20}}; all workers together keep to them.',
+            "schema": {"type": ["string", "null"], "format": "multiline"},
+        },
+        "team": {
+            "label": "Team",
+            "description": "Who shares the accounts with other teams. Empty: EARTHSELF_TEAM, else default.",
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }
 

@@ -228,7 +228,7 @@ class _Call:
             status, text = _status(error)
             if not isinstance(error, _CALLERS):
                 _LOG.exception("%s failed", self._method.described.full_name)
-            elif isinstance(error, (errors.AccessRefused, errors.TooBusy)):
+            elif isinstance(error, (errors.AccessRefused, errors.TooBusy, errors.TooSlow)):
                 _LOG.info("%s from %s was refused: %s", self._method.described.full_name, self.address, text)
             await self._context.abort(status, text, _PUSHBACK if isinstance(error, errors.TooBusy) else ())
 

@@ -23,7 +23,7 @@ class Limits:
 
     message: int = 512 << 20
     """Bytes of one message that brings rasters; other messages have smaller limits of their own."""
-    area_vertices: int = 50_000
+    area_vertices: int = 20_000
     """Corners of an area that is asked for."""
     area_parts: int = 1_000
     """Polygons, lines, points and holes of an area that is asked for."""

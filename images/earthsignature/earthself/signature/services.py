@@ -69,7 +69,7 @@ class V1:
 
     def CreateProduct(self, request: v1.CreateProductRequest) -> v1.CreateProductResponse:  # noqa: N802
         """Store a product."""
-        product = from_feature(geobuf.decode(request.data))
+        product = from_feature(geobuf.decode(request.data, geobuf.MOST_OF_FEATURE))
         with self._store.upload() as upload:
             for layer in V1_LAYERS:
                 upload.path(layer).write_bytes(getattr(request, layer))
@@ -188,7 +188,7 @@ class Creation:
         """Store it."""
         if self._feature is None:
             raise BadSignature("Create without a feature; send the feature first, then its layers")
-        product = from_feature(geobuf.decode(self._feature))
+        product = from_feature(geobuf.decode(self._feature, geobuf.MOST_OF_FEATURE))
         with self._lock:
             outcome = self._store.create(product, self._upload, self._layers, all_layers=True)
         _log(product, outcome)
