@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := 1
 help: ## this list
 	@echo "EarthSelf: self-service Earth observation on Apache Airflow"; echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
-	@echo; echo "Settings: EARTHSELF_PORT (8080), EARTHSELF_SIGNATURE_PORT (50051), EARTHSELF_SAMPLE_PORT (8082), EARTHSELF_HOME (.earthself)"
+	@echo; echo "Settings: EARTHSELF_PORT (8080), EARTHSELF_SIGNATURE_PORT (50051), EARTHSELF_DATA_PORT (8081), EARTHSELF_SAMPLE_PORT (8082), EARTHSELF_HOME (.earthself)"
 	@echo "A live provider: make demo PROVIDER=earth_search AREA=14.2,46.9,14.3,47.0 START=2024-07-01 END=2024-07-15"
 
 $(READY): requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))

@@ -68,6 +68,9 @@ class Server:
             return httpx.Response(200, text=content) if content else httpx.Response(404, json={"detail": f"no {name}"})
         answers: dict[str, Callable[[], dict[str, Any]]] = {
             "estimate": lambda: {"products": self.estimates.pop(0), **ESTIMATE},
+            "why": lambda: WHY,
+            "freshness": lambda: FRESHNESS,
+            "outdated": lambda: OUTDATED,
             "run+1": lambda: {**run, "state": self.states.pop(0) if len(self.states) > 1 else self.states[0]},
             "tasks": lambda: {"tasks": [{"task_id": "search"}, {"task_id": "sign"}]},
             "taskInstances": lambda: {"task_instances": self._instances(), "total_entries": 3},
@@ -107,6 +110,37 @@ ESTIMATE = {
     "basis": "history",
     "provider": "earth_search",
 }
+
+
+WHY = {
+    "start": "2017-06-13T00:00:00Z",
+    "end": "2017-06-14T00:00:00Z",
+    "watches": ["earthself_monitor:salzach"],
+    "watched_fraction": 1.0,
+    "reasons": [
+        {"verdict": "cloudy", "text": "71 % clouds, over the limit of 60 %", "watch": "earthself_monitor:salzach", "product": "P1",
+         "acquired": "2017-06-13T10:10:31Z", "at": "2017-06-13T14:00:00Z", "dag_id": "", "run_id": ""},
+        {"verdict": "not published", "text": "not published (yet)", "watch": "earthself_monitor:salzach", "product": "",
+         "acquired": None, "at": None, "dag_id": "", "run_id": ""},
+    ],
+}  # fmt: skip
+
+
+FRESHNESS = {
+    "days": 30,
+    "areas": [
+        {"watch": "earthself_monitor:salzach", "goal": {"hours": 24, "share": 0.95}, "acquisitions": 10, "in_time": 8, "pending": 1,
+         "share": 0.8, "met": False, "median_hours": 7.25, "phases": {}, "causes": {"provider down": 2}, "late": [], "sentence": "…"}
+    ],
+    "alerts": [{"watch": "earthself_monitor:salzach", "first": "2024-06-03T10:00:00+00:00", "last": "2024-06-04T10:00:00+00:00",
+                "ended": None, "text": "80% of 10 acquisitions in time"}],
+}  # fmt: skip
+OUTDATED = {
+    "results": [
+        {"dag_id": "land_cover_map", "run_id": "manual__1", "since": "2024-06-03T10:00:00Z", "next": "order the map again",
+         "products": [{"product": "OLD", "baseline": "N0400", "observation": "o", "superseded_by": "NEW", "newer_baseline": "N0510"}]}
+    ]
+}  # fmt: skip
 
 
 def statistics() -> str:

@@ -122,6 +122,34 @@ def test_login_keeps_a_token_that_later_commands_use(url, server, tmp_path: Path
     assert (expired.returncode, "earthself login" in expired.stderr) == (65, True)
 
 
+def test_why_is_answered_in_lines_and_in_json(url, server) -> None:
+    done = earthself("why", "-9.2,38.6,-9.1,38.7", "2017-06-13", **as_creator(url))
+    assert done.returncode == 0, done.stderr
+    assert "cloudy           P1 2017-06-13T10:10:31Z: 71 % clouds, over the limit of 60 %" in done.stdout
+    assert "watched by earthself_monitor:salzach" in done.stdout
+    assert json.loads(server.asked[-1].content) == {"area": [-9.2, 38.6, -9.1, 38.7], "time": "2017-06-13"}
+    told = json.loads(earthself("why", "12,47,13,48", "2017-06-13/2017-06-20", "--json", **as_creator(url)).stdout)
+    assert [reason["verdict"] for reason in told["reasons"]] == ["cloudy", "not published"]
+
+
+def test_freshness_is_a_table_and_exits_1_where_a_promise_is_broken(url, server) -> None:
+    done = earthself("status", "--freshness", "--days", "7", **as_creator(url))
+    assert done.returncode == 1
+    for word in ("earthself_monitor:salzach", "95% in 24 h", "80%", "7.2 h", "provider down 2", "since 2024-06-03T10:00: 80% of 10"):
+        assert word in done.stdout, word
+    assert server.asked[-1].url.params["days"] == "7.0"
+    told = json.loads(earthself("status", "--freshness", "--json", **as_creator(url)).stdout)
+    assert told["areas"][0]["met"] is False
+
+
+def test_results_that_are_out_of_date_are_listed(url, server) -> None:
+    done = earthself("status", "--outdated", **as_creator(url))
+    assert done.returncode == 0, done.stderr
+    assert "land_cover_map manual__1, out of date since 2024-06-03" in done.stdout
+    assert "OLD (N0400) is superseded by NEW (N0510)" in done.stdout
+    assert json.loads(earthself("status", "--outdated", "--json", **as_creator(url)).stdout)[0]["run_id"] == "manual__1"
+
+
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "message"),
     [
@@ -136,6 +164,11 @@ def test_login_keeps_a_token_that_later_commands_use(url, server, tmp_path: Path
         ),
         (["status"], {"EARTHSELF_URL": "http://127.0.0.1:9", "EARTHSELF_TOKEN": "t"}, 69, "make up"),
         (["status"], {"EARTHSELF_URL": "http://127.0.0.1:9"}, 65, "not logged in"),
+        (["status", "run+1", "--outdated"], {}, 2, "one of them"),
+        (["why", "12,47,13,48"], {}, 2, "Missing argument"),
+        (["why", "12,47,13,48", "yesterday"], {}, 65, "not a date"),
+        (["why", "12,47", "2017-06-13"], {}, 65, "four numbers"),
+        (["why", "12,47,13,48", "2017-06-13"], {"EARTHSELF_URL": "http://127.0.0.1:9", "EARTHSELF_TOKEN": "t"}, 69, "make up"),
     ],
 )
 def test_slips_have_the_exit_codes_of_the_contract(arguments: list[str], environ: dict[str, str], code: int, message: str) -> None:
@@ -146,7 +179,7 @@ def test_slips_have_the_exit_codes_of_the_contract(arguments: list[str], environ
 
 def test_help_is_there_for_every_command() -> None:
     told = earthself("--help").stdout
-    for command in ("login", "run", "estimate", "status", "report", "replay"):
+    for command in ("login", "run", "estimate", "status", "why", "report", "replay"):
         assert command in told
         assert earthself(command, "--help").returncode == 0, command
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import earthself.operators.history
+import earthself.hooks.database
 import pytest
 import sqlalchemy as sa
 from earthself.data.area import Area
@@ -168,10 +168,10 @@ def test_a_broken_database_costs_the_history_not_the_estimate(workspace, tmp_pat
 @pytest.mark.parametrize("call", ["add", "replace", "recent"])
 @pytest.mark.parametrize("trouble", ["busy", "table gone"])
 def test_whatever_is_wrong_with_the_database_is_said_in_one_way(tmp_path, monkeypatch, call, trouble):
-    monkeypatch.setattr(earthself.operators.history, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(earthself.hooks.database, "BUSY_SECONDS", 0.01)
     path = tmp_path / "h.db"
     with History(f"sqlite:///{path}") as history:
-        history._engine.dispose()
+        history._database.close()
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             if trouble == "busy":
                 # Readers are not kept out by a writer in WAL mode, only by one who wants all for itself.

@@ -160,6 +160,20 @@ def test_products_come_newest_first_over_many_pages(catalog, monkeypatch):
     assert found(catalog, wkt=box(3.5, 0, 8, 1).wkt, limit=28) == east[:28]
 
 
+def test_a_raster_over_a_pole_is_found_from_all_sides(catalog):
+    arctic = Grid("EPSG:3413", (10.0, 0.0, -60_000.0, 0.0, -10.0, 50_000.0), 10_980, 10_980)
+    beside = Grid("EPSG:3413", (10.0, 0.0, 60_000.0, 0.0, -10.0, 50_000.0), 10_980, 10_980)
+    for name, grid in (("over", arctic), ("beside", beside)):
+        catalog.put(stored(name, shapely.geometry.shape(grid.outline())))
+        assert Area.from_conf(grid.outline()).geodesic_m2 == pytest.approx(10_980**2 * 100 * 1.06, rel=0.01)
+    for lon in range(-180, 181, 30):
+        assert "over" in found(catalog, wkt=f"POINT({lon} 89.8)")
+    assert found(catalog, wkt="POINT(45 89.25)") == ["beside"]
+    assert found(catalog, wkt="POINT(-135 89.5)") == ["over"]
+    assert found(catalog, wkt="POINT(-135 88.9)") == []
+    assert found(catalog, wkt=box(-180, 85, 180, 90).wkt) == ["beside", "over"]
+
+
 def test_filters_combine_all_of_and_are_any_of_inside(catalog):
     catalog.put(stored("A", box(0, 0, 1, 1), "2020-01-01T00:00:00Z", (311, 211)))
     catalog.put(stored("B", box(0, 0, 1, 1), "2020-01-02T00:00:00Z", (312,)))

@@ -22,6 +22,7 @@ from earthself.client.errors import ClientError
 from earthself.client.rest import Rest
 from earthself.client.run import Run
 from earthself.client.show import Follower, show_estimate, show_result, show_tasks
+from earthself.client.watched import show_freshness, show_outdated, show_why
 
 GROUP = "earthself.commands"
 
@@ -130,17 +131,44 @@ def estimate(
 
 
 @app.command()
-def status(run_id: _RunId = None, url: _Url = None, user: _User = None, as_json: _Json = False) -> None:
-    """Show how far a run is, and why it failed if it did; exit 1 for a failed run."""
-    found = _find(connect(url, user), run_id)
-    state, tasks = found.status, found.tasks()
-    reason = found.reason() if state == "failed" else ""
-    if as_json:
-        _print({"run_id": found.run_id, "state": state, "reason": reason, "tasks": [asdict(task) for task in tasks], "url": found.url})
+def status(
+    run_id: _RunId = None,
+    *,
+    outdated: Annotated[bool, typer.Option("--outdated", help="List results made from products that were reprocessed since.")] = False,
+    freshness: Annotated[bool, typer.Option("--freshness", help="Show how fresh the watched areas are.")] = False,
+    days: Annotated[float, typer.Option("--days", help="Days of --freshness.")] = 30,
+    url: _Url = None,
+    user: _User = None,
+    as_json: _Json = False,
+) -> None:
+    """Show how far a run is, and why it failed if it did; exit 1 for a failed run, and for an area that is not as fresh as promised."""
+    if (run_id is not None) + outdated + freshness > 1:
+        raise typer.BadParameter("give a run's id, --outdated or --freshness, one of them")
+    client = connect(url, user)
+    if outdated:
+        _outdated(client, as_json=as_json)
+    elif freshness:
+        _freshness(client, days, as_json=as_json)
     else:
-        show_tasks(found, state, tasks, reason)
-    if state == "failed":
-        raise typer.Exit(1)
+        _status(_find(client, run_id), as_json=as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # an area may begin with a minus
+def why(
+    area: Annotated[str, typer.Argument(help="west,south,east,north in degrees, or a GeoJSON file.")],
+    time: Annotated[str, typer.Argument(help="A day such as 2017-06-13, or START/END.")],
+    url: _Url = None,
+    user: _User = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what became of the products of a watched area, or why there are none."""
+    requests.area(area)
+    requests.time(time)
+    found = connect(url, user).why(area, time)
+    if as_json:
+        _print(found)
+    else:
+        show_why(found)
 
 
 @app.command()
@@ -188,6 +216,35 @@ def _add(point: EntryPoint) -> None:
     call.__doc__ = f"See `earthself {point.name} --help`."
     untouched = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
     app.command(point.name, context_settings=untouched, add_help_option=False)(call)
+
+
+def _status(found: Run, *, as_json: bool) -> None:
+    state, tasks = found.status, found.tasks()
+    reason = found.reason() if state == "failed" else ""
+    if as_json:
+        _print({"run_id": found.run_id, "state": state, "reason": reason, "tasks": [asdict(task) for task in tasks], "url": found.url})
+    else:
+        show_tasks(found, state, tasks, reason)
+    if state == "failed":
+        raise typer.Exit(1)
+
+
+def _outdated(client: Client, *, as_json: bool) -> None:
+    found = client.outdated()
+    if as_json:
+        _print(found)
+    else:
+        show_outdated(found)
+
+
+def _freshness(client: Client, days: float, *, as_json: bool) -> None:
+    found = client.freshness(days)
+    if as_json:
+        _print(found)
+    else:
+        show_freshness(found)
+    if any(area["met"] is False for area in found["areas"]):
+        raise typer.Exit(1)
 
 
 def _finish(started: Run, *, as_json: bool) -> None:

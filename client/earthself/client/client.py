@@ -50,6 +50,28 @@ class Client:
         """Say why no product matches and what to do about it, one sentence each; arguments as for `estimate`, which found none."""
         return nothing_found(self._rest, _conf(area, start, end, options))
 
+    def why(self, area: requests.AreaLike, time: str) -> dict[str, Any]:
+        """Ask what became of the products of an area and a time (a day, or `start/end`), or why there are none.
+
+        Gives {start, end, watches, watched_fraction, reasons: [{verdict, text, watch, product, acquired, at, dag_id, run_id}]}.
+        """
+        return self._rest.post("/earthself/api/v1/why", {"area": requests.area(area), "time": requests.time(time)})
+
+    def freshness(self, days: float = 30) -> dict[str, Any]:
+        """Ask how fresh the watched areas were over the acquisitions of the last days.
+
+        Gives {days, alerts, areas}; an area is {watch, goal, acquisitions, in_time, pending, share, met, median_hours, phases, causes,
+        late, sentence}.
+        """
+        return self._rest.get("/earthself/api/v1/freshness", days=days)
+
+    def outdated(self) -> list[dict[str, Any]]:
+        """List the results that were made from products which a provider has reprocessed since.
+
+        Each is {dag_id, run_id, since, products: [{product, baseline, observation, superseded_by, newer_baseline}], next}.
+        """
+        return list(self._rest.get("/earthself/api/v1/outdated")["results"])
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> Run:
         """Start any workflow of the server with its conf."""
         body = {"logical_date": None, "conf": dict(conf)}

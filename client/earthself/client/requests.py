@@ -53,6 +53,14 @@ def period(start: str | date, end: str | date) -> tuple[str, str]:
     return first, last
 
 
+def time(text: str) -> str:
+    """Return a day or `start/end` as the server takes it; raises `BadInput` for what is neither."""
+    first, slash, last = text.partition("/")
+    if slash:
+        return "/".join(period(first.strip(), last.strip()))
+    return instant("time", first.strip())
+
+
 def _moment(text: str) -> datetime:
     """Read what `instant` gave; what names no zone is taken as UTC (the server refuses a time without one)."""
     moment = datetime.fromisoformat(text.upper())

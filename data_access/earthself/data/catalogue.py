@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from earthself.data import session
+from earthself.data.broker import Broker, Gate
 from earthself.data.deadline import TooLong, within
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, NotThere, TryAgain
+from earthself.data.items import ORDER_LINK
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.retries import Busy, RetryPolicy
 
@@ -50,9 +53,10 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
 class Catalogue:
     """EODAG, set up from one `SourceConfig`, loaded at first use."""
 
-    def __init__(self, config: SourceConfig, retries: RetryPolicy | None = None) -> None:
-        """Nothing happens yet."""
+    def __init__(self, config: SourceConfig, retries: RetryPolicy | None = None, broker: Broker | None = None) -> None:
+        """Nothing happens yet. Searches ask the broker for their turn, where there is one."""
         self.config = config
+        self.broker = broker
         self.retries = retries or RetryPolicy(attempts=config.attempts)
         self.deadline = max(10.0, 4 * config.timeout)
         self._dag: EODataAccessGateway | None = None
@@ -112,6 +116,22 @@ class Catalogue:
                 return True
         return any(urlsplit(href).scheme == "s3" for href in hrefs)
 
+    def session(self, provider: str, href: str) -> tuple[str, str | None] | None:
+        """Name of the session that files at this address need, and the pattern of the addresses that it is for; None where they need none.
+
+        Raises `BadInput` for a provider that is not known.
+        """
+        if provider not in self.providers():
+            raise BadInput(f"the product is of provider {provider!r}, which is not in the provider settings of this task; add it")
+        config = self._known[provider].config
+        for topic in ("auth", "download_auth"):
+            auth = getattr(config, topic, None)
+            pattern = getattr(auth, "matching_url", None)
+            if auth is not None and (pattern is None or re.match(pattern, href)):
+                name = session.name_of(auth)
+                return None if name is None else (name, pattern)
+        return None
+
     def scrub(self, text: str) -> str:
         """The text on one line, without any of the configured secrets."""
         for secrets in self.config.credentials.values():
@@ -120,7 +140,9 @@ class Catalogue:
         return " ".join(text.split())[:300]
 
     def _page(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None = None) -> SearchResult:
-        return self.patiently(provider, lambda: self._search(provider, request, size, onward))
+        gate = Gate(self.broker, self.config.account(provider))
+        self.gateway()
+        return self.retries.run(lambda: self.once(provider, lambda: self._search(provider, request, size, onward), gate))
 
     def _search(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None) -> SearchResult:
         dag = self.gateway()
@@ -144,20 +166,26 @@ class Catalogue:
         paging = {"limit": size, "page": 1, "next_page_token": token, "next_page_token_key": key}
         return dag._do_search(plugin, count=onward is None, raise_errors=True, validate=False, **paging, **criteria)  # noqa: SLF001
 
-    def patiently(self, provider: str, work: Callable[[], _T]) -> _T:
-        """Call EODAG as `once`, and again while its failure may pass."""
-        return self.retries.run(lambda: self.once(provider, work))
+    def once(self, provider: str, work: Callable[[], _T], gate: Gate | None = None, what: str = "search") -> _T:
+        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours; with a gate as one request of the account.
 
-    def once(self, provider: str, work: Callable[[], _T]) -> _T:
-        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours."""
+        `what` the call is for is said where the provider refuses it.
+        """
+        gate = gate or Gate()
+        gate.enter()
         try:
-            return within(self.deadline, work)
+            made = within(self.deadline, work)
         except DataError:
             raise
         except TooLong:
+            gate.answered(0)
             raise TryAgain(f"{provider} did not answer within {self.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
-            raise _translate(error, provider, self) from None
+            translated = _translate(error, provider, self, what)
+            gate.answered(_status(error) or 0, translated.wait if isinstance(translated, Busy) else None)
+            raise translated from None
+        gate.answered(200)
+        return made
 
     def gateway(self) -> EODataAccessGateway:
         """EODAG, set up."""
@@ -258,12 +286,11 @@ def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
         raise BadInput(f"the settings of provider {min(lost)!r} are not usable: it needs url, search (or api), products, download")
 
 
-def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataError:
+def _translate(error: Exception, provider: str, catalogue: Catalogue, what: str) -> DataError:
     import requests
     from eodag.utils import exceptions as theirs
 
-    response = _response(error)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    response, status = _response(error), _status(error)
     text = catalogue.scrub(str(error.args[-1]) if error.args else "") or type(error).__name__
     if isinstance(error, (theirs.AuthenticationError, theirs.MisconfiguredError)) or status in (401, 403):
         if status in (429, 500, 502, 503, 504):
@@ -277,16 +304,21 @@ def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataErr
         return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
     if status is not None and (status >= 500 or status == 408):
         return _busy(f"{provider} is busy or broken ({status}); try again later", response)
-    if status is None and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
+    gave_up = isinstance(error, theirs.DownloadError) and error.__cause__ is None  # an answer says so, not a connection
+    if status is None and not gave_up and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
         return TryAgain(f"{provider} cannot be reached ({text}); try again later")
     if status == 404:
-        return NotThere(f"{provider} has no search at its configured address (404); mend its address in the provider settings")
-    return DataError(f"{provider} refuses the search ({text}); choose another provider")
+        return NotThere(f"{provider} has no {what} at its configured address (404); mend its address in the provider settings")
+    return DataError(f"{provider} refuses the {what} ({text}); choose another provider")
 
 
 def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
     text = str(getattr(response, "headers", {}).get("Retry-After", "")).strip()
     return Busy(message, float(text) if text.isdecimal() else None)
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(error, "status_code", None) or getattr(_response(error), "status_code", None)
 
 
 def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests response
@@ -321,6 +353,8 @@ def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
     known = {**product.properties, **product.properties.get(_AS_STATED, {})}
     properties = {k: v for k, v in known.items() if k not in ("id", _AS_STATED) and not k.startswith("eodag:") and v is not None}
     properties.setdefault("datetime", product.properties.get("start_datetime"))
+    if order := product.properties.get("eodag:order_link"):
+        properties[ORDER_LINK] = order
     assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
     link = product.properties.get("eodag:download_link")
     if link and not assets:

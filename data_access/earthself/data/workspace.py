@@ -120,6 +120,11 @@ class RunFolder:
         return self.path / "result.json"
 
     @property
+    def outdated(self) -> Path:
+        """What says that the result was made from products of which there are newer ones; not there while it is up to date."""
+        return self.path / "outdated.json"
+
+    @property
     def request(self) -> Path:
         """The validated conf, defaults filled in."""
         return self.work / "request.json"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
+from earthself.operators.new_products import NewProductsDoneOperator, NewProductsOperator
 from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
 from earthself.operators.publish import PublishOperator
 from earthself.operators.resources import StepResources, workers
 from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
+from earthself.operators.staging import StageProductsOperator
 from earthself.operators.step import ProcessingStepOperator
 
 __all__ = [
@@ -15,9 +17,12 @@ __all__ = [
     "EarthSignatureIngestOperator",
     "EarthSignatureListOperator",
     "EstimateOperator",
+    "NewProductsDoneOperator",
+    "NewProductsOperator",
     "PlanBatchesOperator",
     "ProcessingStepOperator",
     "PublishOperator",
+    "StageProductsOperator",
     "StepResources",
     "workers",
 ]

@@ -87,7 +87,7 @@ class EarthSignatureListOperator(EarthSelfOperator):
         from earthself.operators import signatures
         from earthself.operators.identity import signature_identity
 
-        features = self._candidates(client, products)
+        features = candidates(client, products)
         if not features:
             return []
         shape = shapely.geometry.shape(area) if area else None
@@ -98,24 +98,6 @@ class EarthSignatureListOperator(EarthSelfOperator):
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return [item for item in pool.map(bring, chosen) if item is not None]
-
-    def _candidates(self, client: SignatureClient, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """List what EarthSignature has of the products' observations, in one question."""
-        from datetime import timedelta
-
-        import shapely
-        import shapely.geometry
-        from earthself.data.area import Area
-        from earthself.data.dates import parse_instant
-
-        observations = {str(product["properties"].get("earthself:observation")) for product in products}
-        times = [parse_instant(product["properties"]["datetime"]) for product in products if product["properties"].get("datetime")]
-        if not times:
-            return []
-        outline = shapely.union_all([shapely.make_valid(shapely.geometry.shape(product["geometry"])) for product in products])
-        span = timedelta(seconds=1)
-        found = client.find(wkt=Area(outline).wkt, start=min(times) - span, end=max(times) + span)
-        return [feature for feature in found if str(feature["properties"].get("earthself:observation")) in observations]
 
 
 class EarthSignatureIngestOperator(EarthSelfOperator):
@@ -205,6 +187,25 @@ class EarthSignatureIngestOperator(EarthSelfOperator):
         if away:
             said.append(f"{len(away)} signatures were not stored, the next run makes them again: {errors[away[0]]}")
         return said
+
+
+def candidates(client: SignatureClient, products: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List what EarthSignature has of the products' observations, in one question."""
+    from datetime import timedelta
+
+    import shapely
+    import shapely.geometry
+    from earthself.data.area import Area
+    from earthself.data.dates import parse_instant
+
+    observations = {str(product["properties"].get("earthself:observation")) for product in products}
+    times = [parse_instant(product["properties"]["datetime"]) for product in products if product["properties"].get("datetime")]
+    if not times:
+        return []
+    outline = shapely.union_all([shapely.make_valid(shapely.geometry.shape(product["geometry"])) for product in products])
+    span = timedelta(seconds=1)
+    found = client.find(wkt=Area(outline).wkt, start=min(times) - span, end=max(times) + span, segmented=True)
+    return [feature for feature in found if str(feature["properties"].get("earthself:observation")) in observations]
 
 
 def gather(run: RunFolder, batches: list[Path], sign_task_id: str) -> tuple[list[Path], list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.operators.base import EarthSelfOperator
 from earthself.operators.errors import OperatorError
-from earthself.operators.links import ItemLink, QuicklookLink, ReportLink
+from earthself.operators.links import ItemLink, MapLink, QuicklookLink, ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,7 +54,7 @@ class PublishOperator(EarthSelfOperator):
     Returns {status, href of result.json}.
     """
 
-    operator_extra_links = (ReportLink(), QuicklookLink(), ItemLink())
+    operator_extra_links = (ReportLink(), MapLink(), QuicklookLink(), ItemLink())
     ui_color = "#d0e0e3"
 
     def work(self, context: Context) -> dict[str, Any]:
@@ -129,6 +129,7 @@ def _staged(run: RunFolder) -> Iterator[Path]:
     try:
         yield folder
         run.result.unlink(missing_ok=True)
+        run.outdated.unlink(missing_ok=True)
         for name in published(run).values():
             if (folder / name).exists():
                 _sync(folder / name)
@@ -211,7 +212,7 @@ def _item(known: Facts, land_cover: Mapping[str, Any], folder: Path) -> dict[str
     extension = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
     return {
         **land_cover,
-        "id": catalogs.safe_name(f"{run.dag_id}-{run.run_id}"),
+        "id": catalogs.result_id(run.dag_id, run.run_id),
         "stac_extensions": sorted({*land_cover.get("stac_extensions", ()), extension}),
         "properties": properties,
         "links": links,
@@ -256,21 +257,30 @@ def check_result(document: Any) -> None:  # noqa: ANN401 - whatever a file held
 
 
 def _enter(run: RunFolder, there: bool) -> None:
-    """List the run's item in the catalogue of all results (or no longer), while nobody else changes it."""
-    from earthself.data.workspace import read_json, write_json
-    from earthself.operators.catalogs import CATALOG
+    """List the run's item in the catalogue of all results (or no longer)."""
+    from earthself.data.workspace import read_json
 
     path = run.workspace.catalog
     href = os.path.relpath(run.item, path.parent)
+    with changing_catalog(path) as links:
+        links[:] = [link for link in links if link["href"] != href]
+        if there:
+            title = read_json(run.item)["properties"]["title"]
+            links.append({"rel": "item", "href": href, "type": "application/geo+json", "title": title})
+
+
+@contextmanager
+def changing_catalog(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """Give the links of the catalogue of all results to be changed in place, while nobody else changes it; written at the end."""
+    from earthself.data.workspace import read_json, write_json
+    from earthself.operators.catalogs import CATALOG
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         root = {"rel": "root", "href": f"./{CATALOG}", "type": "application/json"}
-        links = read_json(path)["links"] if path.is_file() else [root]
-        links = [link for link in links if link["href"] != href]
-        if there:
-            title = read_json(run.item)["properties"]["title"]
-            links.append({"rel": "item", "href": href, "type": "application/geo+json", "title": title})
+        links: list[dict[str, Any]] = read_json(path)["links"] if path.is_file() else [root]
+        yield links
         catalog = {
             "type": "Catalog",
             "stac_version": "1.1.0",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from earthself.operators.identity import Identity
 
 if TYPE_CHECKING:
+    from earthself.signature.client import SignatureClient
     from shapely.geometry.base import BaseGeometry
 
 FOUND_AS = "earthself:found_as"
@@ -93,6 +94,40 @@ def reusable(
                 candidates, key=lambda feature: (baseline_number(feature["properties"].get("earthself:baseline")), str(feature["id"]))
             )
     return chosen
+
+
+def replaced(
+    features: Iterable[Mapping[str, Any]], newer: Iterable[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Pair each stored signature (feature) of an older baseline with the newer one of its observation that shows all its ground."""
+    import shapely.geometry
+
+    pairs = []
+    olds = list(features)
+    for new in newer:
+        ground = shapely.buffer(shapely.make_valid(shapely.geometry.shape(new["geometry"])), _EDGE)
+        for old in olds:
+            one, other = old["properties"], new["properties"]
+            same = one.get("earthself:observation") == other.get("earthself:observation") and one.get("earthself:legend") == other.get(
+                "earthself:legend"
+            )
+            older = baseline_number(one.get("earthself:baseline")) < baseline_number(other.get("earthself:baseline"))
+            if same and older and ground.covers(shapely.make_valid(shapely.geometry.shape(old["geometry"]))):
+                pairs.append((old, new))
+    return pairs
+
+
+def supersede(client: SignatureClient, pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Mark the older of each pair as superseded by the newer in EarthSignature; returns warnings."""
+    from earthself.signature.errors import SignatureError
+
+    said = []
+    for old, new in pairs:
+        try:
+            client.supersede(str(old["id"]), str(new["id"]))
+        except SignatureError as error:
+            said.append(f"{old['id']} could not be marked as superseded by {new['id']}: {error}")
+    return said
 
 
 def baseline_number(baseline: object) -> int:

@@ -1,4 +1,4 @@
-"""The portal's application: `POST /api/v1/estimate` and the files of runs, below `/earthself` of Airflow's web server."""
+"""The portal's application: the estimate, the watched areas, and the files of runs, below `/earthself` of Airflow's web server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import GetUserDep
 from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
 from earthself.operators.errors import BadRequest
-from earthself.portal import files, rights
+from earthself.portal import files, monitor, rights
 from fastapi import Depends, FastAPI, HTTPException, Request, status
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 LAND_COVER_MAP = "land_cover_map"
 _MOST_BYTES = 4 * 2**20
@@ -56,7 +56,7 @@ async def _conf(request: Request) -> dict[str, Any]:
     except ValueError as error:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"the body is not JSON: {error}") from None
     if not isinstance(conf, dict):
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object; send the conf of land_cover_map")
+        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object")
     return conf
 
 
@@ -87,6 +87,41 @@ def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
         _estimates.release()
     limit = int(wanted["max_products"])
     return {**found.to_dict(), "max_products": limit, "within_limit": found.products <= limit}
+
+
+def _watcher(user: GetUserDep) -> None:
+    rights.require_runs(user, monitor.MONITOR, "GET")
+
+
+@app.post("/api/v1/why", dependencies=[Depends(_watcher)])
+def why(question: Annotated[dict[str, Any], Depends(_conf)], user: GetUserDep) -> dict[str, Any]:
+    """Say what became of the products of an area and a time, or why there are none; the body is {area, time}."""
+    return monitor.why(question, lambda dag_id: rights.may_see_runs(user, dag_id))
+
+
+@app.get("/api/v1/freshness", dependencies=[Depends(_watcher)])
+def freshness(days: float = 30) -> dict[str, Any]:
+    """Say how fresh the watched areas were over the acquisitions of the last days."""
+    return monitor.fresh(days)
+
+
+@app.get("/api/v1/outdated")
+def outdated(user: GetUserDep) -> dict[str, Any]:
+    """List the results that were made from products which were reprocessed since."""
+    return monitor.outdated(lambda dag_id: rights.may_see_runs(user, dag_id))
+
+
+@app.get("/monitor", dependencies=[Depends(_watcher)])
+def watched(user: GetUserDep) -> HTMLResponse:
+    """Show the watched areas and the results that are out of date."""
+    return HTMLResponse(monitor.page(lambda dag_id: rights.may_see_runs(user, dag_id)), headers=files.HEADERS)
+
+
+@app.get("/runs/{dag_id}/{run_id}/report.html")
+def report(dag_id: str, run_id: str, user: GetUserDep) -> Response:
+    """Give the report of a run, below a line that says so where its result is out of date."""
+    rights.require_runs(user, dag_id, "GET")
+    return files.report(dag_id, run_id)
 
 
 @app.get("/runs/{dag_id}/{run_id}/{name}")

@@ -28,3 +28,6 @@ class EarthSelfPlugin(AirflowPlugin):
 
     name = "earthself"
     fastapi_apps = [{"app": portal, "url_prefix": PREFIX, "name": "EarthSelf"}]  # noqa: RUF012 - declared so by Airflow
+    external_views = [  # noqa: RUF012
+        {"name": "Watched areas", "href": f"{PREFIX}/monitor", "url_route": "earthself-monitor", "destination": "nav", "category": "browse"}
+    ]

@@ -14,13 +14,17 @@ from fastapi import HTTPException, Request, status
 
 def require_runs(user: BaseUser, dag_id: str, method: Literal["GET", "POST"]) -> None:
     """Let a user see (GET) or start (POST) runs of a workflow, or answer 403."""
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    if get_auth_manager().is_authorized_dag(method=method, access_entity=DagAccessEntity.RUN, details=details, user=user):
+    if _may(user, dag_id, method):
         return
     what = "see" if method == "GET" else "start"
     raise HTTPException(
         status.HTTP_403_FORBIDDEN, f"{user.get_name()} may not {what} runs of {dag_id}; ask the operator of the platform for the right"
     )
+
+
+def may_see_runs(user: BaseUser, dag_id: str) -> bool:
+    """Whether a user may see runs of a workflow."""
+    return _may(user, dag_id, "GET")
 
 
 def require_same_origin(request: Request) -> None:
@@ -35,3 +39,8 @@ def require_same_origin(request: Request) -> None:
         raise HTTPException(
             status.HTTP_403_FORBIDDEN, f"requests from pages of {origin[:100]} are not accepted; open the platform's own pages"
         )
+
+
+def _may(user: BaseUser, dag_id: str, method: Literal["GET", "POST"]) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    return bool(get_auth_manager().is_authorized_dag(method=method, access_entity=DagAccessEntity.RUN, details=details, user=user))

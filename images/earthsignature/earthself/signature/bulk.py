@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import orjson
@@ -57,7 +58,7 @@ def describe(catalog: Catalog, files: Iterable[Path], progress: Callable[[Counts
     counts, now = Counts(), datetime.now(UTC)
     processes = max(1, (os.cpu_count() or 1) - 1)
     waiting: deque[tuple[list[_Document], Future[tuple[list[Row], list[tuple[int, str]]]]]] = deque()
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _end_with_parent) as pool:
 
         def write() -> None:
             batch, future = waiting.popleft()
@@ -76,6 +77,18 @@ def describe(catalog: Catalog, files: Iterable[Path], progress: Callable[[Counts
         while waiting:
             write()
     return counts
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it is killed; it would wait for work for ever."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)

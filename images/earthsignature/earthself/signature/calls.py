@@ -44,7 +44,7 @@ _STATUS = (
 )
 _CALLERS = (errors.BadSignature, BadInput, errors.AlreadyExists, errors.NotFound, errors.AccessRefused, errors.TooBusy, errors.TooSlow)
 """What the caller has to look after; the rest is the operator's and goes to the log in full."""
-_WRITING = ("CreateProduct", "Create")
+_WRITING = ("CreateProduct", "Create", "Supersede", "Delete")
 _DEFLATED = (
     "snapearth.api.v1.DatabaseProductService.ListSegmentation",
     "snapearth.api.v1.database.DatabaseProductService.ListSegmentation",

@@ -1,4 +1,4 @@
-"""The command `earthsignature`: serve the database, and list, get, ingest, count and migrate from a terminal."""
+"""The command `earthsignature`: serve the database, and list, get and ingest from a terminal."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable
-from contextlib import closing
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from earthself.data.errors import EarthSelfError
-from earthself.signature import tokens
+from earthself.signature import maintenance, tokens
 from earthself.signature.errors import BadSetting
 from earthself.signature.limits import USUAL, Limits
-from earthself.signature.terminal import Json
+from earthself.signature.maintenance import describe_files
+from earthself.signature.terminal import HOME, Database, Home, Json
 from earthself.signature.terminal import errors as _errors
 from earthself.signature.terminal import say as _say
 
@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 app = typer.Typer(name="earthsignature", help="EarthSignature: the land-cover database.", no_args_is_help=True, add_completion=False)
 app.add_typer(tokens.app, name="token")
+app.add_typer(maintenance.app)
 
-_HOME = Path(os.environ.get("EARTHSELF_HOME", ".earthself")) / "earthsignature"
-_URL = "EARTHSELF_SIGNATURE_DATABASE_URL"
-Home = Annotated[Path, typer.Option("--home", envvar="EARTHSELF_SIGNATURE_HOME", help="Folder of the store.")]
-Database = Annotated[str | None, typer.Option("--database-url", envvar=_URL, help="SQLAlchemy URL; a file in the folder if left out.")]
 Server = Annotated[str, typer.Option("--server", envvar="EARTHSELF_SIGNATURE_SERVER", help="host:port of the server.")]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")]
 TlsCa = Annotated[Path | None, typer.Option("--tls-ca", envvar="EARTHSELF_SIGNATURE_TLS_CA", help="Authorities to trust (PEM); encrypts.")]
@@ -56,7 +53,7 @@ _SERVER = f"127.0.0.1:{os.environ.get('EARTHSELF_SIGNATURE_PORT', '50051')}"
 @app.command()
 def serve(
     *,
-    home: Home = _HOME,
+    home: Home = HOME,
     port: Annotated[int, typer.Option(envvar="EARTHSELF_SIGNATURE_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 50051,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     database_url: Database = None,
@@ -105,6 +102,40 @@ def serve(
             limits=Limits(max_message, max_area_vertices, calls=max_calls, calls_of_one=max_calls_of_one),
         )
         asyncio.run(run(settings, ready))
+
+
+@app.command()
+def web(
+    *,
+    home: Home = HOME,
+    port: Annotated[int, typer.Option(envvar="EARTHSELF_DATA_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    database_url: Database = None,
+    workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Clear text and no logins although other machines can connect.")] = False,
+    read: Annotated[_Read, _option("--read", "As for `serve`: this server is open to all, and refuses to start with token.")] = _Read.OPEN,
+    as_json: Json = False,
+) -> None:
+    """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # our rasters are one file each
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
+    from earthself.data.workspace import Workspace
+    from earthself.signature.web.app import WebSettings
+    from earthself.signature.web.app import serve as run
+
+    def ready(bound: int) -> None:
+        at = f"http://{host}:{bound}"
+        _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
+
+    with _errors(as_json):
+        catalog = Workspace(workspace or home.parent / "workspace").catalog
+        if read is _Read.TOKEN:
+            raise BadSetting(
+                "reading needs a token here, and the web server knows none; put a proxy with logins before it and say --read open"
+            )
+        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, insecure), ready))
 
 
 @app.command(name="list")
@@ -163,7 +194,7 @@ def ingest(
     confidence: Annotated[Path | None, typer.Option(help="GeoTIFF of percent.")] = None,
     flags: Annotated[Path | None, typer.Option(help="GeoTIFF of flag bits.")] = None,
     metadata_only: Annotated[bool, typer.Option(help="Describe products in bulk, without rasters, straight in the database.")] = False,
-    home: Home = _HOME,
+    home: Home = HOME,
     database_url: Database = None,
     server: Server = _SERVER,
     tls: Tls = False,
@@ -178,7 +209,7 @@ def ingest(
     from earthself.signature.items import read_signature
 
     if metadata_only:
-        _describe(files, home, database_url, as_json)
+        describe_files(files, home, database_url, as_json)
         return
     given = {"segmentation": segmentation, "cloud_mask": cloud_mask, "confidence": confidence, "flags": flags}
     layers = {name: path for name, path in given.items() if path is not None}
@@ -200,58 +231,6 @@ def ingest(
                 worst = error
     if worst is not None:
         raise typer.Exit(worst.exit_code)
-
-
-@app.command()
-def stats(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
-    """Count what the store holds; works beside a running server."""
-    from earthself.signature.store import Store
-
-    with _errors(as_json), closing(Store.existing(home, database_url)) as store:
-        found = store.statistics()
-    if as_json:
-        _say(asdict(found))
-        return
-    _say(f"{found.products} products from {found.first or '-'} to {found.last or '-'}, {found.bytes / 1e6:.1f} MB of rasters")
-    _say(f"{found.products - found.segmented} without a segmentation, {found.superseded} superseded")
-    for code, products in sorted(found.products_with_code.items()):
-        _say(f"{code:>5}  in {products} products, {found.hectares_of_code[code]:,.0f} ha")
-
-
-@app.command()
-def migrate(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
-    """Bring the tables up to date while no server runs (`serve` does so by itself)."""
-    from earthself.signature.store import Store
-
-    with _errors(as_json):
-        home.mkdir(parents=True, exist_ok=True)
-        with closing(Store(home, database_url)) as store:
-            store.lock()
-            before, after = store.migrate()
-    _say(
-        {"before": before, "after": after} if as_json else f"tables at version {after}" + ("" if before == after else f", were at {before}")
-    )
-
-
-def _describe(files: list[Path], home: Path, database_url: str | None, as_json: bool) -> None:
-    from earthself.signature.bulk import Counts, describe
-    from earthself.signature.store import Store
-
-    shown = sys.stderr.isatty()
-
-    def progress(counts: Counts) -> None:
-        if shown:
-            typer.echo(f"\r{counts.read:>9} read, {counts.created} new, {counts.failed} failed", err=True, nl=False)
-
-    with _errors(as_json), closing(Store.existing(home, database_url)) as store:
-        counts = describe(store.catalog, files, progress)
-    if shown:
-        typer.echo(err=True)
-    for error in counts.errors:
-        typer.echo(f"failed   {error}", err=True)
-    _say(asdict(counts) if as_json else f"{counts.created} described, {counts.known} known, {counts.failed} failed")
-    if counts.failed:
-        raise typer.Exit(65)
 
 
 def _client(server: str, tls: bool, timeout: float, tls_ca: Path | None) -> SignatureClient:

@@ -62,6 +62,9 @@ class Filters(TypedDict, total=False):
     product_ids: Iterable[str]
     categories: Iterable[int]
     limit: int | None
+    least_share: float | None
+    segmented: bool
+    current: bool
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,17 @@ class SignatureClient:
         product_ids: Iterable[str] = (),
         categories: Iterable[int] = (),
         limit: int | None = None,
+        least_share: float | None = None,
+        segmented: bool = False,
+        current: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Give the Features (id, footprint, properties) of all products that match, newest acquisition first.
 
         `wkt` in longitude and latitude, acquisitions in `[start, end)`; ids and categories are any-of, and a category matches its
-        descendants. Raises `BadSignature` at the first item for what the server refuses.
+        descendants. `least_share` (0 to 1) is that of the categories together among the pixels that have a class; `segmented` leaves out
+        products without a segmentation, `current` those that a newer one supersedes. A server without our service knows products with a
+        segmentation only, and raises `Unimplemented` for `least_share` and `current`.
+        Raises `BadSignature` at the first item for what the server refuses.
         """
         ids = [product_ids] if isinstance(product_ids, str) else list(product_ids)
         said: dict[str, Any] = {
@@ -139,11 +148,14 @@ class SignatureClient:
             "categories": list(categories),
         }
         said = {key: value for key, value in said.items() if value is not None}
-        request = own.FindRequest(**said, product_ids=ids, limit=limit)
+        ours: dict[str, Any] = {"least_share": least_share, "segmented": segmented, "current": current}
+        request = own.FindRequest(**said, product_ids=ids, limit=limit, **ours)
         try:
             for answer in self._rpc.stream(lazy.SERVICE, "Find", request):
                 yield geobuf.decode(answer.feature)
         except Unimplemented:
+            if least_share or current:
+                raise
             self._public_only = True
             yield from self._find_v2(v2.ListProductIdsRequest(**said), set(ids), limit)
 
@@ -168,6 +180,15 @@ class SignatureClient:
                 broken = broken or error
         if broken is not None:
             raise broken
+
+    def supersede(self, product_id: str, newer: str) -> bool:
+        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        request = own.SupersedeRequest(product_id=product_id, superseded_by=newer)
+        return bool(self._rpc.unary(lazy.SERVICE, "Supersede", request).changed)
+
+    def delete(self, product_id: str) -> None:
+        """Remove a product with its rasters; raises `NotFound`, and `Unavailable` while a backup is made of the store."""
+        self._rpc.unary(lazy.SERVICE, "Delete", own.DeleteRequest(product_id=product_id))
 
     def get(self, product_id: str, layers: Iterable[str] | None = None) -> Signature:
         """Fetch a product with the layers of those names (None: all that it has); raises `NotFound`."""

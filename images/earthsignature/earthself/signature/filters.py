@@ -62,6 +62,8 @@ class Query:
     """Of the codes together, among a product's pixels that have any; 0 to 1."""
     segmented: bool = False
     """Only products with a segmentation."""
+    current: bool = False
+    """Only products that no newer one of the same observation supersedes."""
 
 
 def query(
@@ -72,6 +74,9 @@ def query(
     product_ids: Iterable[str] = (),
     categories: Iterable[str | int] = (),
     limit: int | None = None,
+    least_share: float = 0.0,
+    segmented: bool = False,
+    current: bool = False,
 ) -> Query:
     """Check the filters of a request; raises `BadSignature` with what is wrong and what to send instead."""
     first, last = _microseconds(start, "start_date"), _microseconds(end, "end_date")
@@ -79,7 +84,12 @@ def query(
         raise BadSignature("end_date lies before start_date; the period is [start_date, end_date)")
     if limit is not None and limit < 1:
         raise BadSignature(f"{limit} results were asked for; ask for 1 or more, or leave the number out")
-    return Query(parse_area(wkt), first, last, _ids(product_ids), _codes(categories), limit)
+    if not 0 <= least_share <= 1:
+        raise BadSignature(f"least_share is {least_share:g}; send a part of the pixels from 0 to 1")
+    codes = _codes(categories)
+    if least_share and not codes:
+        raise BadSignature(f"least_share is {least_share:g} and no categories are named; say the share of which codes")
+    return Query(parse_area(wkt), first, last, _ids(product_ids), codes, limit, least_share, segmented, current)
 
 
 def parse_area(wkt: str) -> BaseGeometry | None:

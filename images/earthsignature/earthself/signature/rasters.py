@@ -42,6 +42,8 @@ _ROUGH = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd
 _COG = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PSEUDO_MERCATOR = 3857
+_CORNERS = 8  # a side
+_NEAR_THE_POLE = 80  # degrees; straight lines on the ground are curves in longitude and latitude there
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ class Grid:
 
     def outline(self) -> dict[str, Any]:
         """Draw the edge of the raster as a GeoJSON Polygon in longitude and latitude, with extra corners where it bends."""
-        steps = np.linspace(0, 1, 9)[:-1]
+        drawn = self._edge(_CORNERS)
+        return drawn if max(abs(lat) for _, lat in drawn["coordinates"][0]) < _NEAR_THE_POLE else self._edge(_CORNERS * 16)
+
+    def _edge(self, corners: int) -> dict[str, Any]:
+        steps = np.linspace(0, 1, corners + 1)[:-1]
         ones = np.ones_like(steps)
         columns = np.concatenate([steps, ones, 1 - steps, 0 * ones, [0.0]]) * self.width
         rows = np.concatenate([0 * ones, steps, ones, 1 - steps, [0.0]]) * self.height

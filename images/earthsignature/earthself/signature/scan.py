@@ -133,6 +133,8 @@ def _conditions(query: Query) -> list[sa.ColumnElement[bool]]:
         conditions.append(table.product_id.in_(sorted(query.product_ids)))
     if query.segmented:
         conditions.append(table.folder.is_not(None))
+    if query.current:
+        conditions.append(table.superseded_by.is_(None))
     if query.codes:
         code = PRODUCT_CODE.c
         of_it = sa.and_(code.product == table.pk, code.code.in_(sorted(query.codes)))

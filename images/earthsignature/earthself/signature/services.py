@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import shapely
 from earthself.signature import filters, geobuf, rasters, vectors
 from earthself.signature.access import CALLER
-from earthself.signature.errors import BadSignature, StoreBroken
+from earthself.signature.errors import BadSignature, NotFound, StoreBroken
 from earthself.signature.limits import USUAL, Limits
 from earthself.signature.product import Product, from_feature, from_parts
 from earthself.signature.rows import Stored
@@ -39,7 +39,7 @@ class V1:
 
     def ListSegmentation(self, request: v1.ListSegmentationRequest) -> Iterator[v1.SegmentationResponse]:  # noqa: N802 - the method's name on the wire
         """Products with their rasters, newest first."""
-        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request))), self._segmentation)
+        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request), segmented=True)), self._segmentation)
 
     def _segmentation(self, stored: Stored) -> v1.SegmentationResponse:
         product, properties = stored.product, stored.product.properties
@@ -58,7 +58,7 @@ class V1:
 
     def ListProductIds(self, request: v1.ListProductIdsRequest) -> Iterator[v1.ProductId]:  # noqa: N802
         """All products that match, without rasters."""
-        for stored in self._store.find(_query(request, self._limits)):
+        for stored in self._store.find(_query(request, self._limits), details=False):
             product = stored.product
             yield v1.ProductId(
                 wkt=_wkt(stored),
@@ -85,14 +85,14 @@ class V2:
 
     def ListSegmentation(self, request: v2.ListSegmentationRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One FeatureCollection per product, newest first."""
-        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request))), self._segmentation)
+        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request), segmented=True)), self._segmentation)
 
     def _segmentation(self, stored: Stored) -> v2.SegmentationResponse:
         return v2.SegmentationResponse(segmentation=geobuf.Data.FromString(self._store.polygons(stored, self._sieve_ha)))
 
     def ListProductIds(self, request: v2.ListProductIdsRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One Feature per product, all that match."""
-        for stored in self._store.find(_query(request, self._limits)):
+        for stored in self._store.find(_query(request, self._limits), details=False):
             yield v2.SegmentationResponse(segmentation=geobuf.encode(stored.product.feature()))
 
     def CreateProduct(self, request: v2.CreateProductRequest) -> v2.CreateProductResponse:  # noqa: N802
@@ -124,12 +124,12 @@ class Own:
         """All products that match, without rasters."""
         limit = request.limit if request.HasField("limit") else None
         for stored in self._store.find(_query(request, self._limits, limit)):
-            yield own.FindResponse(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+            yield own.FindResponse(**_described(stored))
 
     def Get(self, request: own.GetRequest) -> Iterator[own.GetResponse]:  # noqa: N802
         """Give the description, then the layers asked for."""
         stored = self._store.get(request.product_id)
-        described = own.Description(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+        described = own.Description(**_described(stored))
         paths = [(layer, self._store.path(stored, layer)) for layer in request.layers]
         yield own.GetResponse(description=described)
         wanted = request.window
@@ -143,6 +143,19 @@ class Own:
             whole = rasters.read_window(path, layer, window)
             for start in range(0, len(whole), CHUNK):
                 yield _chunk(layer, whole[start : start + CHUNK])
+
+    def Supersede(self, request: own.SupersedeRequest) -> own.SupersedeResponse:  # noqa: N802
+        """Note which product is the newer one."""
+        changed = self._store.supersede(request.product_id, request.superseded_by)
+        if changed:
+            _LOG.info("%s supersedes %s, says %s", request.superseded_by, request.product_id, CALLER.get())
+        return own.SupersedeResponse(changed=changed)
+
+    def Delete(self, request: own.DeleteRequest) -> own.DeleteResponse:  # noqa: N802
+        """Remove a product."""
+        self._store.delete(request.product_id)
+        _LOG.info("product %s was deleted by %s", request.product_id, CALLER.get())
+        return own.DeleteResponse()
 
 
 class Creation:
@@ -194,15 +207,19 @@ def _all_whole(found: Iterable[Stored], answer: Callable[[Stored], _Answer]) -> 
     for stored in found:
         try:
             yield answer(stored)  # without a name: while the reader takes its time, nothing else holds the message
+        except NotFound:
+            continue  # deleted since it was found
         except StoreBroken as error:
             broken.append(str(error))
     if broken:
         raise StoreBroken(f"{len(broken)} products are left out of this answer: {'; '.join(broken[:_SHOWN])}")
 
 
-def _query(request: Any, limits: Limits, limit: int | None = None) -> filters.Query:  # noqa: ANN401 - the list requests share their field names
+def _query(request: Any, limits: Limits, limit: int | None = None, *, segmented: bool = False) -> filters.Query:  # noqa: ANN401
+    """Read the filters of a list request of any service; they share the names of their fields."""
     limits.check_area(request.wkt)
     fields = request.DESCRIPTOR.fields_by_name
+    ours = "least_share" in fields
     return filters.query(
         wkt=request.wkt,
         start=request.start_date if request.HasField("start_date") else None,
@@ -210,6 +227,9 @@ def _query(request: Any, limits: Limits, limit: int | None = None) -> filters.Qu
         product_ids=request.product_ids if "product_ids" in fields else (),
         categories=request.categories,
         limit=limit,
+        least_share=request.least_share if ours else 0.0,
+        segmented=segmented or (ours and request.segmented),
+        current=ours and request.current,
     )
 
 
@@ -223,6 +243,16 @@ def _log(product: Product, outcome: Outcome) -> None:
 
 def _wkt(stored: Stored) -> str:
     return str(shapely.to_wkt(stored.product.footprint, rounding_precision=-1))
+
+
+def _described(stored: Stored) -> dict[str, Any]:
+    """What `Find` and `Get` say of a product alike."""
+    return {
+        "feature": geobuf.encode(stored.product.feature()),
+        "layers": _layers(stored),
+        "classes": [own.ClassShare(**code._asdict()) for code in stored.codes],
+        "superseded_by": stored.superseded_by or "",
+    }
 
 
 def _layers(stored: Stored) -> list[own.Layer]:

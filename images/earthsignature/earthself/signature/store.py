@@ -35,6 +35,7 @@ V1_LAYERS = ("segmentation", "cloud_mask")
 """What every product has."""
 _CLASSES = "classes.geobuf"
 _TRIES = 3
+_WATCHES = b"looks at the version of the tables before it writes\n"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -74,15 +75,22 @@ class Store:
             )
         return store
 
-    def lock(self) -> None:
-        """Take the store for this process, until it closes or dies."""
-        self._lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def lock(self, *, beside_server: bool = False) -> None:
+        """Take the store for this process, until it closes or dies; raises `StoreBroken` when it is in use.
+
+        `beside_server`: go on without it where the server that holds it writes nothing once the tables have outgrown it.
+        """
+        handle = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = None
+            watches = os.pread(handle, len(_WATCHES), 0) == _WATCHES
+            os.close(handle)
+            if beside_server and watches:
+                return
             raise StoreBroken(f"{self.home} is in use by another EarthSignature server; stop it or give another --home") from error
+        os.pwrite(handle, _WATCHES, 0)
+        self._lock = handle
 
     def close(self) -> None:
         """Give the database and the lock back."""

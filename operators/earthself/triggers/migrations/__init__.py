@@ -1,0 +1,1 @@
+"""How the tables of what was seen came to be."""
