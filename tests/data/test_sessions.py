@@ -13,6 +13,7 @@ from account import CREDENTIALS, Account
 from earthself.data.broker import LocalBroker, Resting
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import CredentialsRefused, EarthSelfError, TryAgain
+from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
 from provider import Answer, Cut, File, Provider, raster_bytes
 from rasterio.windows import Window
@@ -34,8 +35,8 @@ def account(provider: Provider) -> Account:
 def worker(provider: Provider, account: Account, sources: Callable[..., Sources], tmp_path: Path) -> Worker:
     """Make sources as another process of the machine has them."""
 
-    def make(credentials: dict[str, Any] = CREDENTIALS) -> Sources:
-        return sources(account.settings(provider), credentials=credentials, broker=str(tmp_path / "broker"))
+    def make(credentials: dict[str, Any] = CREDENTIALS, extra: str = "") -> Sources:
+        return sources(account.settings(provider) + extra, credentials=credentials, broker=str(tmp_path / "broker"))
 
     return make
 
@@ -174,3 +175,26 @@ def test_the_status_says_how_old_a_session_is_and_not_what_it_is(
     assert 0 <= token.age < 60
     assert 3500 < (token.expires_in or 0) <= 3600
     assert "t1.0" not in repr(found)
+
+
+def test_a_login_server_that_says_nothing_holds_up_nobody_for_ever(provider: Provider, account: Account, worker: Worker) -> None:
+    silent, over = threading.Event(), threading.Event()
+
+    def say_nothing(form: dict[str, str]) -> tuple[int, Any]:
+        silent.set()
+        over.wait(30)
+        return 504, {}
+
+    provider.forms["/login"] = say_nothing
+    first, second = worker(), worker(extra="  # another process has an EODAG of its own\n")
+    first._catalogue.deadline = 0.3
+    first._catalogue.retries = second._catalogue.retries = first._http.retries = second._http.retries = RetryPolicy(1)
+    try:
+        with pytest.raises(TryAgain, match=r"hostile did not answer within 0.3 s"):
+            read(first, provider)
+        assert silent.is_set()
+        provider.forms["/login"] = account.log_in
+        read(second, provider)
+        assert account.logins == 1
+    finally:
+        over.set()
