@@ -17,6 +17,7 @@ from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
 from provider import Answer, Cut, File, Provider, raster_bytes
 from rasterio.windows import Window
+from searches import add, request
 
 PIXELS = np.random.default_rng(5).integers(1, 4000, (600, 600)).astype(np.uint16)
 SCENE = raster_bytes(PIXELS)
@@ -164,6 +165,24 @@ def test_a_worker_that_waits_for_anothers_login_does_not_log_in(provider: Provid
         thread.join()
     assert account.logins == 1
     assert account.refused == []
+
+
+def test_searches_are_made_in_the_same_session(
+    provider: Provider, account: Account, worker: Worker, sources: Worker, tmp_path: Path
+) -> None:
+    add(provider, 13)
+    settings = provider.settings("hostile", account.settings(provider)).replace("need_auth: false", "need_auth: true")
+
+    def searching() -> Sources:
+        return sources(provider_config=settings, credentials=CREDENTIALS, broker=str(tmp_path / "broker"))
+
+    for one in (searching(), searching()):
+        assert len(one.search(request()).items) == 1
+    read(worker(), provider)
+    assert (account.logins, account.refreshes, account.refused) == (1, 0, [])
+    account.expire()
+    assert len(searching().search(request()).items) == 1
+    assert (account.logins, account.refreshes, account.refused) == (1, 1, [401])
 
 
 def test_the_status_says_how_old_a_session_is_and_not_what_it_is(
