@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from account import CREDENTIALS, Account
+from account import CREDENTIALS, Account, Keycloak
 from earthself.data.broker import LocalBroker, Resting
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import CredentialsRefused, EarthSelfError, TryAgain
@@ -64,6 +64,27 @@ def test_workers_share_one_session_and_renew_it_before_it_ends(
         read(each, provider)
     assert (account.logins, account.refreshes) == (1, 1)
     assert account.refused == []
+
+
+def test_openid_sessions_are_shared_and_renewed_too(provider: Provider, sources: Worker, tmp_path: Path, slept: list[float]) -> None:
+    account = Keycloak()
+    account.serve(provider)
+    provider.files["/B04.tif"] = File(SCENE)
+
+    def process(number: int) -> Sources:
+        """Each with an EODAG of its own, as another process has."""
+        return sources(account.settings(provider) + f"  # {number}\n", credentials=CREDENTIALS, broker=str(tmp_path / "broker"))
+
+    for number in range(2):
+        read(process(number), provider)
+    (token,) = LocalBroker(tmp_path / "broker").status()[0].tokens
+    assert 3500 < (token.expires_in or 0) <= 3600
+    slept.append(account.life - 200)
+    read(process(2), provider)
+    account.expire()
+    read(process(3), provider)
+    assert (account.logins, account.refreshes) == (1, 2)
+    assert len(provider.asked("/oidc")) == 3  # only those who log in talk to the login server
 
 
 def test_a_token_that_ends_between_headers_and_body_costs_no_session(
