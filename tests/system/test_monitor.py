@@ -91,3 +91,33 @@ def test_a_new_product_starts_a_run_by_itself_and_once(started: Started, admin: 
     assert f"taken by the run {made[0]['dag_run_id']}" in done.stdout
     (area,) = client.freshness()["areas"]
     assert (area["watch"], area["goal"]) == ("earthself_monitor:salzach", {"hours": 24, "share": 0.95})
+
+
+LATE = """
+from datetime import timedelta
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, task
+from earthself.triggers.alerts import run_is_late
+
+late = DeadlineAlert(reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=timedelta(seconds=1), callback=AsyncCallback(run_is_late))
+with DAG("takes_long", schedule=None, deadline=late):
+
+    @task.sensor(poke_interval=1, timeout=300, mode="poke")
+    def wait():
+        from pathlib import Path
+
+        return Path({path!r}).exists()
+
+    wait()
+"""
+
+
+def test_a_run_that_misses_its_deadline_is_said_by_the_triggerer(started: Started, admin: httpx.Client, tmp_path: Path) -> None:
+    """The deadline of the monitor is six hours; here it is a second, with the same callback."""
+    file = started.output.parent / "dags" / "takes_long.py"
+    file.write_text(LATE.replace("{path!r}", repr(str(tmp_path / "go"))))
+    until(lambda: admin.get("/api/v2/dags/takes_long").is_success, "the workflow is there", 120)
+    run = admin.post("/api/v2/dags/takes_long/dagRuns", json={"logical_date": None}).raise_for_status().json()["dag_run_id"]
+    log = started.stack.home.logs / "triggerer.log"
+    until(lambda: f"the run {run} of takes_long is not done by its deadline" in log.read_text(), "the callback has run", 120)
+    (tmp_path / "go").touch()
+    until(lambda: admin.get(f"/api/v2/dags/takes_long/dagRuns/{run}").json()["state"] == "success", "the run goes on all the same", 120)
