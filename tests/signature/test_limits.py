@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -299,6 +300,23 @@ def test_sockets_that_say_nothing_or_nonsense_hold_nobody(server, client):
             one.sendall(said[number % len(said)])
         assert client.health()
         assert client.create(feature("beside"), RASTERS) in ("created", "known")
+
+
+def test_a_thousand_silent_connections_keep_nobody_out(tmp_path):
+    """Though the shell that starts the server allows it few open files."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (before, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+        try:
+            running = stack.enter_context(running_server(tmp_path / "home"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        host, port = running.target.split(":")
+        for _ in range(1000):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        with SignatureClient(running.target, timeout=20) as client:
+            assert client.create(feature("P"), RASTERS) == "created"
 
 
 IMPATIENT = """

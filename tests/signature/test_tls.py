@@ -12,11 +12,13 @@ import grpc
 import numpy as np
 import pytest
 from certificates import authority, pair
+from earthself.signature.cli import app
 from earthself.signature.client import AccessRefused, Connection, SignatureClient, Unavailable
 from earthself.signature.errors import BadSetting
 from earthself.signature.testing import feature, layers, running_server
 from earthself.signature.tls import on_this_machine
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from typer.testing import CliRunner
 
 RASTERS = layers(np.full((50, 60), 311, "uint16"))
 
@@ -62,6 +64,22 @@ def test_reflection_and_health_work_with_tls(secure, folder, ca):
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
         listed = {one.name for one in next(stub.ServerReflectionInfo(asked, timeout=20)).list_services_response.service}
     assert "earthself.signature.v1.SignatureService" in listed
+
+
+def test_the_commands_take_authorities_token_and_certificate_from_where_they_are_told(secure, ca, monkeypatch):
+    def listed(*options, code=0):
+        result = CliRunner().invoke(app, ["list", "--server", secure.target, "--json", *options])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    assert "trusts" in listed("--tls", code=65)
+    assert listed("--tls-ca", ca) is not None
+    assert "none.crt cannot be read" in listed("--tls-ca", "none.crt", code=65)
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_TLS_CA", ca)
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_TOKEN", "ess_travels_encrypted")
+    assert "ess_" not in listed()
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_CLIENT_CERT", ca)
+    assert "comes with its key" in listed(code=65)
 
 
 def test_who_does_not_know_the_authority_is_told_so_at_once(secure):

@@ -61,5 +61,10 @@ _EARTHSIGNATURE = {
     },
     "conn-fields": {
         "tls": {"label": "TLS", "description": "Encrypt the connection.", "schema": {"type": ["boolean", "null"], "default": False}},
+        "tls_ca": {
+            "label": "Authorities",
+            "description": "File on the workers (PEM) of the authorities to trust, where the server's certificate is of your own.",
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }

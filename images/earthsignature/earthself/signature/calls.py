@@ -51,28 +51,36 @@ _DEFLATED = (
     "earthself.signature.v1.SignatureService.Get",
 )
 """Answers of rasters, which are compressed already."""
+_POLYGONS = (
+    "snapearth.api.v2.DatabaseProductService.ListSegmentation",
+    "snapearth.api.v2.database.DatabaseProductService.ListSegmentation",
+)
+_POLYGON_THREADS = 2
 COMPRESSION = "earthself-compression"
 """Metadata by which a client asks for compressed answers: gRPC itself hides from a server what its client can read."""
 _COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
 class Workers:
-    """The threads that calls are worked on."""
+    """The threads that calls are worked on. Polygons have few of their own, since they take a second and 50 MB each."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="earthsignature")
+        self._polygons = ThreadPoolExecutor(_POLYGON_THREADS, thread_name_prefix="earthsignature-polygons")
         self._working: set[Future[Any]] = set()
 
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any messages
+    async def run(self, function: Callable[..., Any], *arguments: Any, polygons: bool = False) -> Any:  # noqa: ANN401 - any messages
         """Do it in a thread, which knows the caller's name."""
-        future = self._pool.submit(contextvars.copy_context().run, function, *arguments)
+        pool = self._polygons if polygons else self._pool
+        future = pool.submit(contextvars.copy_context().run, function, *arguments)
         self._working.add(future)
         future.add_done_callback(self._working.discard)
         return await asyncio.wrap_future(future)
 
     async def close(self, seconds: float) -> bool:
         """Begin nothing new, and wait so long for what is at work; tells whether all of it ended."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._polygons):
+            pool.shutdown(wait=False, cancel_futures=True)
         working = [asyncio.wrap_future(future) for future in list(self._working)]
         ended = asyncio.gather(*working, return_exceptions=True)
         return not working or bool((await asyncio.wait([ended], timeout=seconds))[0])
@@ -93,6 +101,11 @@ class Method:
     def writes(self) -> bool:
         """Whether it stores something."""
         return self.described.name in _WRITING
+
+    @property
+    def polygons(self) -> bool:
+        """Whether its answers are polygons, which may have to be made first."""
+        return self.described.full_name in _POLYGONS
 
     def request(self, content: bytes) -> Any:  # noqa: ANN401 - the method's message
         """Parse a message; raises `BadSignature`."""
@@ -177,7 +190,7 @@ class _Call:
         most = 1
         try:
             while True:
-                batch: list[bytes] = await self._shared.workers.run(answers.next, most)
+                batch: list[bytes] = await self._shared.workers.run(answers.next, most, polygons=self._method.polygons)
                 if not batch:
                     return
                 await self._send(batch)
@@ -221,7 +234,7 @@ class _Call:
         """Turn our errors into gRPC statuses; what is not the caller's goes to the log, and is told as INTERNAL if it is not ours."""
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.InternalError):  # the second where a message is on its way just then
             _LOG.info("%s from %s was given up after %d messages", self._method.described.full_name, self.address, self._sent)
             raise
         except Exception as error:  # noqa: BLE001 - the last place before the wire

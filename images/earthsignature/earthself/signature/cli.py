@@ -61,7 +61,7 @@ def serve(
     tls_cert: Annotated[Path | None, _option("--tls-cert", "Certificate of the server (PEM); taken anew when it changes.")] = None,
     tls_key: Annotated[Path | None, _option("--tls-key", "Key of the certificate (PEM).")] = None,
     tls_client_ca: Annotated[Path | None, _option("--tls-client-ca", "Turn clients away without a certificate of these (PEM).")] = None,
-    insecure: Annotated[bool, typer.Option(help="Clear text although other machines can connect.")] = False,
+    insecure: Annotated[bool, _option("--insecure", "Clear text although other machines can connect.")] = False,
     tokens: Annotated[Path | None, _option("--tokens", "List of tokens, made by `token add`; writing needs one then.")] = None,
     read: Annotated[_Read, _option("--read", "Whether reading needs a token, too.")] = _Read.OPEN,
     reflection: Annotated[bool, typer.Option(help="Tell what the server answers, as grpcurl asks.")] = True,

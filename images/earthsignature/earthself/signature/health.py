@@ -32,6 +32,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_heal
         self._changed = asyncio.Event()
         self._asked: Future[str | None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._ended = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Answer the health service there."""
@@ -44,11 +45,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_heal
         return _Answer(status=self._status())
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: ANN401, N802
-        """Tell how a service is, now and after every change."""
+        """Tell how a service is, now and after every change, until the server goes."""
         while True:
             changed = self._changed
             known = request.service in self._services
             await context.write(_Answer(status=self._status() if known else _Answer.SERVICE_UNKNOWN))
+            if self._ended:
+                return
             await changed.wait()
 
     async def start(self) -> None:
@@ -60,7 +63,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_heal
         """Say that the server goes."""
         if self._asking is not None:
             self._asking.cancel()
-        self._tell("the server stops")
+        self._why, self._ended = "the server stops", True
+        self._changed.set()
 
     async def _keep_asking(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -76,6 +77,9 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
 
     A thread cannot be ended: where one is still at work after the grace, the process ends here (a product is whole or not at all).
     """
+    # Every connection is a file: a usual limit of 1,024 would let a thousand silent ones keep all others out.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     access = _access(settings)
     certificates = None if settings.tls is None else Certificates(settings.tls)
     store = await asyncio.to_thread(Store.open, settings.home, settings.database_url)
