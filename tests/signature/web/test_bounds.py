@@ -26,6 +26,13 @@ DEEP = {
     "sum": "eo:cloud_cover" + " + 1" * 5000 + " > 3",
     "functions": "casei(" * 5000 + "id" + ")" * 5000 + " = 'a'",
     "ands": " AND ".join(["id = 'a'"] * 600),
+    "a few brackets that stay open": "(" * 40 + "x",
+    "a few brackets around what is wrong": "(" * 40 + "x =" + ")" * 40,
+    "closed in other quotes": '"\'" = ' + '("))" = ' * 40 + '"\'"',
+    "brackets below the length": "(" * 1990,
+    "brackets and signs": "(" * 299 + "-" * 1600 + "1",
+    "closed in quotes": "('" + ")" * 900 + "' = " + "(" * 900,
+    "lower case": "not(not " * 300 + "id = 'a'",
     "powers": "eo:cloud_cover = " + "2 ^ " * 5000 + "2",
 }
 

@@ -94,7 +94,7 @@ def application(store: Store, catalog: Path | None = None) -> FastAPI:
         items_get_request_model=items,
     )
     app: FastAPI = api.app
-    app.include_router(maps.router(ShownProducts(products), Results(catalog or Path("/nonexistent"))))
+    app.include_router(maps.router(ShownProducts(products), Results(catalog)))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for kind, handler in (
         (EarthSelfError, _ours),

@@ -18,7 +18,11 @@ from earthself.data.errors import BadInput
 from earthself.signature.errors import BadSignature
 
 _LONGEST_TEXT = 65_536
-_MOST_SYNTAX = 2_000  # characters of a text beside its numbers; the parser bears 3,000 levels, one needs at least one character
+_MOST_SYNTAX = 4_000  # characters of a text beside its numbers
+_MOST_SIGNS = 64  # the parser bears a thousand levels in all
+_MOST_BRACKETS = 10  # within each other; each doubles the time that the parser takes to find out that a text is wrong
+_SIGNS = re.compile(r"[-^]|\bnot\b", re.IGNORECASE)
+_PLAIN_QUOTES = re.compile(r"""'[^'"()\\]*'|"[^'"()\\]*\"""")
 _DEEPEST = 24
 _MOST_NODES = 500
 MOST_CORNERS = 10_000
@@ -54,14 +58,32 @@ def from_text(text: str) -> Filter:
     """Read CQL2 text; raises `BadSignature` for what is none, or too long or too nested."""
     if len(text) > _LONGEST_TEXT:
         raise BadSignature(f"filter of {len(text)} characters; at most {_LONGEST_TEXT} are read, send large areas as intersects by POST")
-    syntax = len(_NUMBERS.sub("", text))
-    if syntax > _MOST_SYNTAX:
-        raise BadSignature(f"filter has {syntax} characters beside its numbers; at most {_MOST_SYNTAX} are read, ask for less at once")
+    syntax = _NUMBERS.sub(" ", text)
+    if len(syntax) > _MOST_SYNTAX:
+        raise BadSignature(f"filter has {len(syntax)} characters beside its numbers; at most {_MOST_SYNTAX} are read, ask for less at once")
+    if len(_SIGNS.findall(syntax)) > _MOST_SIGNS:
+        raise BadSignature(f"filter has more than {_MOST_SIGNS} signs and NOTs; ask for less at once")
+    if _depth(text) > _MOST_BRACKETS:
+        raise BadSignature(f"filter has brackets {_depth(text)} deep; at most {_MOST_BRACKETS} are read, send more as CQL2 JSON")
     try:
         parsed = cql2.parse_text(text)
         return from_json(parsed.to_json())
     except (cql2.ParseError, cql2.ValidationError, RecursionError, ValueError) as error:
         raise BadSignature(f"filter {short(text)} is no CQL2 text ({reason(error)}); write it like eo:cloud_cover < 20") from error
+
+
+def _depth(text: str) -> int:
+    """Count how deep brackets lie in each other; all of them where quotes make it hard to tell which of them are brackets."""
+    bare = _PLAIN_QUOTES.sub("", text)
+    if "'" in bare or '"' in bare:
+        return bare.count("(")
+    deep = deepest = 0
+    for sign in re.findall(r"[()]", bare):
+        deep += 1 if sign == "(" else -1
+        deepest = max(deepest, deep)
+        if deep < 0:
+            break  # what follows is not read
+    return deepest
 
 
 def from_json(tree: Any) -> Filter:  # noqa: ANN401 - what a stranger sent

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from earthself.data.dates import format_instant
 from earthself.data.errors import BadInput, NotThere
@@ -64,13 +65,6 @@ class Shown:
         return self.pictures[layer]
 
 
-class Source(Protocol):
-    """Where shown things come from."""
-
-    def shown(self, part: str) -> Shown:
-        """Find one by its id as a path has it; raises `NotFound`."""
-
-
 _STYLE = "1"  # raise it when colours change, so that browsers do not keep the old ones
 
 
@@ -97,6 +91,9 @@ class ShownProducts:
         facts = [("acquired", format_instant(product.creation_date)), ("clouds", f"{product.cloud_cover:.1f} %")]
         facts += [(key, str(value)) for key, value in (("type", product.product_type), ("legend", legend_id)) if value]
         facts += [("model", str(product.properties[key])) for key in ("earthself:model", "model") if product.properties.get(key)][:1]
+        if stored.superseded_by is not None:
+            facts.append(("beware", f"a newer product of the same observation is there: {stored.superseded_by}"))
+        facts += [("beware", str(caution)) for caution in product.properties.get("earthself:cautions") or ()]
         links = (("STAC item", f"collections/earthsignature/items/{slug(product.product_id)}"),)
         return Shown("products", product.product_id, product.product_id, tuple(facts), pictures, True, files, links)
 
@@ -110,32 +107,32 @@ _RESULT_FILES = ("land_cover", "statistics", "statistics_csv", "quicklook", "rep
 class Results:
     """Published results, as the catalogue of a workspace lists them."""
 
-    catalog: Path
-    """`catalog.json` of all results; it need not exist."""
+    catalog: Path | None
+    """`catalog.json` of all results; it need not exist. None: there are none."""
 
     def listed(self) -> list[dict[str, Any]]:
         """Give the items of all results, newest first; one that cannot be read is left out while it is being published anew."""
-        found = []
-        for path in self._paths():
-            try:
-                found.append(read_json(path))
-            except (BadInput, NotThere):
-                continue
+        found = [item for _, item in self._items()]
         return sorted(found, key=lambda item: str(item["properties"].get("created", "")), reverse=True)
 
     def shown(self, part: str) -> Shown:
         """Find a result by the id of its item."""
-        for path in self._paths():
-            try:
-                item = read_json(path)
-            except (BadInput, NotThere):
-                continue
+        for path, item in self._items():
             if item.get("id") in candidates(part):
                 return self._shown(path, item)
         raise NotFound(f"result {part[:255]!r} is not published; /results lists what there is")
 
+    def _items(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for path in self._paths():
+            try:
+                yield path, _item(path, _file_state(path))
+            except (BadInput, NotThere, OSError):
+                continue
+
     def _paths(self) -> list[Path]:
         """Item files below the workspace; links that lead out of it are no results."""
+        if self.catalog is None:
+            return []
         try:
             links = read_json(self.catalog)["links"]
         except (BadInput, NotThere, KeyError):
@@ -168,6 +165,12 @@ class Results:
         name = str(item["id"])
         own = tuple((text, f"results/{slug(name)}/assets/{file}") for text, file in links)
         return Shown("results", name, str(said.get("title") or name), tuple(facts), pictures, False, files, own)
+
+
+@lru_cache(maxsize=4096)
+def _item(path: Path, _state: str) -> dict[str, Any]:
+    """Read an item, once for as long as its file stays as it is: each tile asks for it."""
+    return dict(read_json(path))
 
 
 def _file_state(path: Path) -> str:
