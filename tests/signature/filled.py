@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import numpy as np
 from earthself.signature.product import from_feature
-from earthself.signature.store import V1_LAYERS, Store
+from earthself.signature.making import V1_LAYERS
+from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
 
 NOISY = replace(GRID, width=600, height=600)

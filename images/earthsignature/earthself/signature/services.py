@@ -15,9 +15,10 @@ from earthself.signature import filters, geobuf, rasters, vectors
 from earthself.signature.access import CALLER
 from earthself.signature.errors import BadSignature, NotFound, StoreBroken
 from earthself.signature.limits import USUAL, Limits
+from earthself.signature.making import V1_LAYERS
 from earthself.signature.product import Product, from_feature, from_parts
 from earthself.signature.rows import Stored
-from earthself.signature.store import V1_LAYERS, Outcome, Store
+from earthself.signature.store import Outcome, Store
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
