@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-from earthself.signature.product import from_feature
 from earthself.signature.making import V1_LAYERS
+from earthself.signature.product import from_feature
 from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
 
