@@ -120,6 +120,12 @@ def test_the_largest_message_is_a_setting(tmp_path):
         code, text = raw(running.target, V1, "CreateProduct", [bytes(3 << 20)])
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "3145728 vs. 2097152" in text
+        before = forget_peak(running.process.pid)
+        with grpc.insecure_channel(running.target, options=[("grpc.max_send_message_length", -1)]) as channel:
+            zeros = channel.unary_unary(f"/{V1}/CreateProduct")
+            with pytest.raises(grpc.RpcError, match="Decompressed message larger than max"):
+                zeros(bytes(500 << 20), compression=grpc.Compression.Gzip, timeout=60)
+        assert peak_memory(running.process.pid) - before < 100 << 20
         with SignatureClient(running.target, timeout=20) as client:
             client._rpc._sleep = lambda _seconds: pytest.fail("tried again")
             with pytest.raises(BadSignature, match=r"3145728 vs\. 2097152"):
