@@ -7,11 +7,12 @@ sources(account.settings(provider), credentials=CREDENTIALS)
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
 
-from provider import Answer, Provider
+from provider import Answer, File, Provider
 
 CREDENTIALS = {"hostile": {"username": "me@example.org", "password": "secret-word"}}
 
@@ -67,10 +68,15 @@ class Account:
                 return 401, {"error": "unauthorized"}
             else:
                 self.logins += 1
-            token = f"t{self.logins}.{self.refreshes}"
+            token = self.token(f"t{self.logins}.{self.refreshes}")
             self._refresh = f"r{self.logins}.{self.refreshes}"
             self._valid = {token: self.clock() + self.life}
-            return 200, {"access_token": token, "expires_in": self.life, "refresh_token": self._refresh}
+            ends = {"expires_in": self.life, "refresh_expires_in": 10 * self.life}
+            return 200, {"access_token": token, "refresh_token": self._refresh, **ends}
+
+    def token(self, name: str) -> str:
+        """A token of that name."""
+        return name
 
     def expire(self) -> None:
         """End the token that is out."""
@@ -98,3 +104,36 @@ class Account:
             return Answer(403)
         token = headers.get("Authorization", "").removeprefix("Bearer ")
         return None if self._valid.get(token, 0.0) > now else Answer(401)
+
+
+class Keycloak(Account):
+    """The same with OpenID Connect, as the Copernicus Data Space has it: tokens are signed and say themselves when they end."""
+
+    def serve(self, provider: Provider) -> None:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+        from jwt.algorithms import RSAAlgorithm
+
+        super().serve(provider)
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = json.loads(RSAAlgorithm.to_jwk(self.key.public_key())) | {"kid": "1", "use": "sig", "alg": "RS256"}
+        known = {
+            "jwks_uri": f"{provider.url}/keys",
+            "token_endpoint": f"{provider.url}/login",
+            "authorization_endpoint": f"{provider.url}/login",
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+        for path, document in (("/oidc", known), ("/keys", {"keys": [public]})):
+            provider.files[path] = File(json.dumps(document).encode(), headers={"Content-Type": "application/json"}, ranges=False)
+        provider.guard = lambda path, headers: None if path in ("/oidc", "/keys") else self.guard(path, headers)
+
+    def settings(self, provider: Provider) -> str:
+        return (
+            f"  # {id(self)}\n  auth:\n    type: KeycloakOIDCPasswordAuth\n    oidc_config_url: {provider.url}/oidc\n"
+            "    client_id: public\n    client_secret: null\n    token_provision: header\n    allowed_audiences: [earth]\n"
+        )
+
+    def token(self, name: str) -> str:
+        import jwt
+
+        now = time.time()
+        return jwt.encode({"jti": name, "aud": "earth", "iat": now, "exp": now + self.life}, self.key, "RS256", headers={"kid": "1"})

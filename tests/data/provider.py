@@ -273,6 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
         body = json.loads(sent)
         self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
+        if self.server.provider.guard and (instead := self.server.provider.guard("/search", dict(self.headers))):
+            return self._send(200, b"", {}, instead)
         fault = self.server.provider.search.faults.pop(0) if self.server.provider.search.faults else self.server.provider.search.always
         start = int(body.get("token") or (int(body.get("page", 1)) - 1) * int(body.get("limit", 10)))
         given = self.server.provider.documents

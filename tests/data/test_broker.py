@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from earthself.data.broker.__main__ import lines, main
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import BadInput, TryAgain
 from earthself.data.query import SourceConfig
+from small_disk import on_small_disk
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 
@@ -279,7 +278,7 @@ def test_a_full_disk_stops_no_worker_that_has_begun_and_is_said_to_others(tmp_pa
 import sys
 from pathlib import Path
 from earthself.data.broker import Account, Limits, LocalBroker
-from earthself.data.errors import TryAgain
+from earthself.data.errors import NoRoom
 folder = Path(sys.argv[1])
 broker, account = LocalBroker(folder / "broker"), Account("hostile", limits=Limits(rate=1000))
 broker.request(account)
@@ -295,15 +294,10 @@ for _ in range(20):
 print(broker.status()[0].bytes)
 try:
     broker.request(Account("other"))
-except TryAgain as error:
+except NoRoom as error:
     print(error)
 """
-    inside = 'mount -t tmpfs -o size=3m none "$1" && exec "$2" -c "$3" "$1"'
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("needs user namespaces, to have a small disk: sysctl kernel.unprivileged_userns_clone=1")
-    command = ["unshare", "-rm", "sh", "-c", inside, "sh", str(tmp_path), sys.executable, code]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}).stdout
-    full, counted, refused = said.splitlines()
+    full, counted, refused = on_small_disk(code, tmp_path)
     assert full == "No space left on device"
     assert counted == "{'default': 200}"
     assert "there is no room for the state of the download broker" in refused

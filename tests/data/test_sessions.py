@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from account import CREDENTIALS, Account
+from account import CREDENTIALS, Account, Keycloak
 from earthself.data.broker import LocalBroker, Resting
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import CredentialsRefused, EarthSelfError, TryAgain
+from earthself.data.retries import RetryPolicy
 from earthself.data.sources import Sources
 from provider import Answer, Cut, File, Provider, raster_bytes
 from rasterio.windows import Window
+from searches import add, request
 
 PIXELS = np.random.default_rng(5).integers(1, 4000, (600, 600)).astype(np.uint16)
 SCENE = raster_bytes(PIXELS)
@@ -34,8 +36,8 @@ def account(provider: Provider) -> Account:
 def worker(provider: Provider, account: Account, sources: Callable[..., Sources], tmp_path: Path) -> Worker:
     """Make sources as another process of the machine has them."""
 
-    def make(credentials: dict[str, Any] = CREDENTIALS) -> Sources:
-        return sources(account.settings(provider), credentials=credentials, broker=str(tmp_path / "broker"))
+    def make(credentials: dict[str, Any] = CREDENTIALS, extra: str = "") -> Sources:
+        return sources(account.settings(provider) + extra, credentials=credentials, broker=str(tmp_path / "broker"))
 
     return make
 
@@ -62,6 +64,27 @@ def test_workers_share_one_session_and_renew_it_before_it_ends(
         read(each, provider)
     assert (account.logins, account.refreshes) == (1, 1)
     assert account.refused == []
+
+
+def test_openid_sessions_are_shared_and_renewed_too(provider: Provider, sources: Worker, tmp_path: Path, slept: list[float]) -> None:
+    account = Keycloak()
+    account.serve(provider)
+    provider.files["/B04.tif"] = File(SCENE)
+
+    def process(number: int) -> Sources:
+        """Each with an EODAG of its own, as another process has."""
+        return sources(account.settings(provider) + f"  # {number}\n", credentials=CREDENTIALS, broker=str(tmp_path / "broker"))
+
+    for number in range(2):
+        read(process(number), provider)
+    (token,) = LocalBroker(tmp_path / "broker").status()[0].tokens
+    assert 3500 < (token.expires_in or 0) <= 3600
+    slept.append(account.life - 200)
+    read(process(2), provider)
+    account.expire()
+    read(process(3), provider)
+    assert (account.logins, account.refreshes) == (1, 2)
+    assert len(provider.asked("/oidc")) == 3  # only those who log in talk to the login server
 
 
 def test_a_token_that_ends_between_headers_and_body_costs_no_session(
@@ -165,6 +188,24 @@ def test_a_worker_that_waits_for_anothers_login_does_not_log_in(provider: Provid
     assert account.refused == []
 
 
+def test_searches_are_made_in_the_same_session(
+    provider: Provider, account: Account, worker: Worker, sources: Worker, tmp_path: Path
+) -> None:
+    add(provider, 13)
+    settings = provider.settings("hostile", account.settings(provider)).replace("need_auth: false", "need_auth: true")
+
+    def searching() -> Sources:
+        return sources(provider_config=settings, credentials=CREDENTIALS, broker=str(tmp_path / "broker"))
+
+    for one in (searching(), searching()):
+        assert len(one.search(request()).items) == 1
+    read(worker(), provider)
+    assert (account.logins, account.refreshes, account.refused) == (1, 0, [])
+    account.expire()
+    assert len(searching().search(request()).items) == 1
+    assert (account.logins, account.refreshes, account.refused) == (1, 1, [401])
+
+
 def test_the_status_says_how_old_a_session_is_and_not_what_it_is(
     provider: Provider, account: Account, worker: Worker, tmp_path: Path
 ) -> None:
@@ -174,3 +215,26 @@ def test_the_status_says_how_old_a_session_is_and_not_what_it_is(
     assert 0 <= token.age < 60
     assert 3500 < (token.expires_in or 0) <= 3600
     assert "t1.0" not in repr(found)
+
+
+def test_a_login_server_that_says_nothing_holds_up_nobody_for_ever(provider: Provider, account: Account, worker: Worker) -> None:
+    silent, over = threading.Event(), threading.Event()
+
+    def say_nothing(form: dict[str, str]) -> tuple[int, Any]:
+        silent.set()
+        over.wait(30)
+        return 504, {}
+
+    provider.forms["/login"] = say_nothing
+    first, second = worker(), worker(extra="  # another process has an EODAG of its own\n")
+    first._catalogue.deadline = 0.3
+    first._catalogue.retries = second._catalogue.retries = first._http.retries = second._http.retries = RetryPolicy(1)
+    try:
+        with pytest.raises(TryAgain, match=r"hostile did not answer within 0.3 s"):
+            read(first, provider)
+        assert silent.is_set()
+        provider.forms["/login"] = account.log_in
+        read(second, provider)
+        assert account.logins == 1
+    finally:
+        over.set()

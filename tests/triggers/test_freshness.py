@@ -166,6 +166,19 @@ def test_a_broken_promise_is_said_once_and_so_is_its_end(world, day, caplog) -> 
     assert caplog.text.count("not as fresh as promised") == 1
 
 
+def test_a_watch_that_is_given_up_takes_its_promise_back(world, trigger) -> None:
+    loop = world.rounds()
+    loop.go([trigger])
+    world.publish("2024-06-01")
+    world.clock.advance(days=2)
+    loop.go([trigger])
+    assert [alert["ended"] for alert in alerts(world.memory)] == [None]
+    loop.go([])
+    assert [alert["ended"] is not None for alert in alerts(world.memory)] == [True]
+    world.clock.advance(days=31)
+    assert freshness(world.memory, world.clock()) == []
+
+
 def test_a_run_that_misses_its_deadline_is_kept_with_the_areas_that_suffer(world, day, caplog, monkeypatch) -> None:
     from earthself.triggers import alerts as callbacks
 

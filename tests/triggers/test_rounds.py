@@ -90,6 +90,41 @@ def test_a_watch_that_is_given_up_is_said_to_have_ended(rounds, clock, memory) -
         assert {row.name: row.ended is not None for row in connection.execute(sa.select(WATCH))} == {"one": False, "other": True}
 
 
+def test_a_watch_that_changes_is_asked_for_at_once(rounds, publish, provider, clock) -> None:
+    name, loop = publish("2024-05-30", cloud=50.0), rounds()
+    assert loop.go([EODAGNewProductsTrigger(area=AREA, name="w", max_cloud_cover=20)]) == []
+    clock.advance(seconds=5)
+    assert loop.go([EODAGNewProductsTrigger(area=AREA, name="w", max_cloud_cover=20)]) == []
+    assert len(provider.asked("/search")) == 1
+    assert loop.go([EODAGNewProductsTrigger(area=AREA, name="w", max_cloud_cover=60)])[0]["products"] == [name]
+
+
+def test_a_database_that_is_away_for_a_while_ends_nothing_and_loses_nothing(world, home, caplog, monkeypatch) -> None:
+    rounds, publish, clock = world.rounds, world.publish, world.clock
+    monkeypatch.setattr("earthself.hooks.database.BUSY_SECONDS", 0.01)
+    name, loop, trigger = publish("2024-05-30"), rounds(), EODAGNewProductsTrigger(area=AREA, name="w")
+    events = loop.go([trigger])
+    database = home / "earthself.db"
+    away = database.rename(home / "away.db")
+    (home / "earthself.db").mkdir()
+    loop.announced(events)
+    for _ in range(3):
+        assert loop.go([trigger]) == []
+    assert caplog.text.count("EARTHSELF_DATABASE_URL") == 1, "that is said once"
+    (home / "earthself.db").rmdir()
+    away.rename(database)
+    clock.advance(minutes=6)
+    assert [event["products"] for event in loop.go([trigger])] == [[name]], "Airflow may have it, but that was not kept"
+
+
+def test_two_watches_of_one_name_are_said(rounds, caplog) -> None:
+    watches = [EODAGNewProductsTrigger(area=box(n), name="w") for n in range(2)]
+    loop = rounds()
+    loop.go(watches)
+    loop.go(watches)
+    assert caplog.text.count("two different watches are called w") == 1
+
+
 SETTINGS = {"areas": {"lowland": {"area": AREA, "max_cloud_cover": 30, "goal": {"hours": 12}}}}
 
 

@@ -14,15 +14,17 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data import session
-from earthself.data.broker import Broker, Gate
+from earthself.data.broker import Account, Broker, Gate, Grant
 from earthself.data.deadline import TooLong, within
-from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, NotThere, TryAgain
+from earthself.data.eodag_errors import status_of, translated
+from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, TryAgain
 from earthself.data.items import ORDER_LINK
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.retries import Busy, RetryPolicy
@@ -35,6 +37,7 @@ _PAGE = 250
 _EMPTY_PAGES = 3  # that many in a row without anything new, and the rest is taken for the same
 # EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
 _AS_STATED = "earthself:stated"
+_SEARCH_AUTH = ("search_auth", "auth")
 _AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
 
 # What EODAG's own settings make harder than it is: Earth Search's COGs lie in the open under https, EODAG only offers them as s3
@@ -63,6 +66,7 @@ class Catalogue:
         self._known: dict[str, Any] = {}
         self._locked: set[str] = set()
         self._lock = threading.Lock()
+        self._here = threading.local()
 
     def providers(self) -> list[str]:
         """Names of all providers that can be asked."""
@@ -116,15 +120,15 @@ class Catalogue:
                 return True
         return any(urlsplit(href).scheme == "s3" for href in hrefs)
 
-    def session(self, provider: str, href: str) -> tuple[str, str | None] | None:
-        """Name of the session that files at this address need, and the pattern of the addresses that it is for; None where they need none.
+    def session(self, provider: str, href: str, topics: Sequence[str] = ("auth", "download_auth")) -> tuple[str, str | None] | None:
+        """Name of the session that requests to this address need, and the pattern of addresses that it is for; None where they need none.
 
         Raises `BadInput` for a provider that is not known.
         """
         if provider not in self.providers():
             raise BadInput(f"the product is of provider {provider!r}, which is not in the provider settings of this task; add it")
         config = self._known[provider].config
-        for topic in ("auth", "download_auth"):
+        for topic in topics:
             auth = getattr(config, topic, None)
             pattern = getattr(auth, "matching_url", None)
             if auth is not None and (pattern is None or re.match(pattern, href)):
@@ -140,12 +144,44 @@ class Catalogue:
         return " ".join(text.split())[:300]
 
     def _page(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None = None) -> SearchResult:
-        gate = Gate(self.broker, self.config.account(provider))
+        account = self.config.account(provider)
         self.gateway()
-        return self.retries.run(lambda: self.once(provider, lambda: self._search(provider, request, size, onward), gate))
 
-    def _search(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None) -> SearchResult:
+        def work(refused: str | None = None) -> SearchResult:
+            grant = self._grant_for_search(account, refused)  # asks for a turn of its own, so it comes first
+            search = partial(self._search, provider, request, size, onward, grant)
+            try:
+                return self.once(provider, search, Gate(self.broker, account))
+            except CredentialsRefused:
+                if grant is None or refused:
+                    raise
+                return work(grant.id)
+
+        return self.retries.run(work)
+
+    def _grant_for_search(self, account: Account, refused: str | None) -> Grant | None:
+        """The session that searches are made in, the account's one; None where they need none."""
+        search = self._provider(account.provider).search_config
+        address = str(getattr(search, "api_endpoint", ""))
+        found = self.session(account.provider, address, _SEARCH_AUTH) if getattr(search, "need_auth", False) else None
+        if found is None or self.broker is None:
+            return None
+
+        def log_in(before: Grant | None) -> Grant:
+            manager = self.gateway()._plugins_manager  # noqa: SLF001
+            return self.once(
+                account.provider,
+                lambda: session.log_in(next(manager.get_auth_plugins(account.provider, address, search)), before),
+                Gate(self.broker, account),
+            )
+
+        return self.broker.token(account, found[0], log_in, refused)
+
+    def _search(
+        self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None, grant: Grant | None
+    ) -> SearchResult:
         dag = self.gateway()
+        self._here.auth = grant and session.as_auth(grant)
         if not self.offers(provider, request.collection):
             raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
         criteria: dict[str, Any] = {}
@@ -175,15 +211,16 @@ class Catalogue:
         gate.enter()
         try:
             made = within(self.deadline, work)
-        except DataError:
+        except DataError as error:
+            gate.answered(0 if error.retry else 200)
             raise
         except TooLong:
             gate.answered(0)
             raise TryAgain(f"{provider} did not answer within {self.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
-            translated = _translate(error, provider, self, what)
-            gate.answered(_status(error) or 0, translated.wait if isinstance(translated, Busy) else None)
-            raise translated from None
+            ours = translated(error, provider, what, self.scrub, self.config.timeout)
+            gate.answered(status_of(error) or 0, ours.wait if isinstance(ours, Busy) else None)
+            raise ours from None
         gate.answered(200)
         return made
 
@@ -224,6 +261,10 @@ class Catalogue:
         from eodag.config import EODAGSettings
 
         dag = EODataAccessGateway(settings=EODAGSettings(cfg_dir=self._settings_folder(), strict_collections=True))
+        manager = dag._plugins_manager  # noqa: SLF001
+        # EODAG has no other way to search with a login that it did not fetch itself.
+        own = manager.get_auth
+        manager.get_auth = lambda *args, **kwargs: getattr(self._here, "auth", None) or own(*args, **kwargs)
         try:
             _add(dag, extra)
             self._tune(dag)
@@ -284,49 +325,6 @@ def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
     # EODAG leaves out a provider whose settings it cannot read, with a line in its log.
     if lost := set(extra) - set(dag.providers.names) - set(dag.providers.pruned_providers_config):
         raise BadInput(f"the settings of provider {min(lost)!r} are not usable: it needs url, search (or api), products, download")
-
-
-def _translate(error: Exception, provider: str, catalogue: Catalogue, what: str) -> DataError:
-    import requests
-    from eodag.utils import exceptions as theirs
-
-    response, status = _response(error), _status(error)
-    text = catalogue.scrub(str(error.args[-1]) if error.args else "") or type(error).__name__
-    if isinstance(error, (theirs.AuthenticationError, theirs.MisconfiguredError)) or status in (401, 403):
-        if status in (429, 500, 502, 503, 504):
-            return _busy(f"the login server of {provider} is busy or broken ({status}); try again later", response)
-        return CredentialsRefused(
-            f"{provider} refuses the login ({text}); set or renew its credentials in the provider settings (connection `eodag`)"
-        )
-    if isinstance(error, theirs.QuotaExceededError) or status == 429:
-        return _busy(f"{provider} has had enough requests for now (429); try again later", response)
-    if isinstance(error, (theirs.TimeOutError, requests.Timeout)) or "timed out" in text:
-        return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
-    if status is not None and (status >= 500 or status == 408):
-        return _busy(f"{provider} is busy or broken ({status}); try again later", response)
-    gave_up = isinstance(error, theirs.DownloadError) and error.__cause__ is None  # an answer says so, not a connection
-    if status is None and not gave_up and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
-        return TryAgain(f"{provider} cannot be reached ({text}); try again later")
-    if status == 404:
-        return NotThere(f"{provider} has no {what} at its configured address (404); mend its address in the provider settings")
-    return DataError(f"{provider} refuses the {what} ({text}); choose another provider")
-
-
-def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
-    text = str(getattr(response, "headers", {}).get("Retry-After", "")).strip()
-    return Busy(message, float(text) if text.isdecimal() else None)
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(error, "status_code", None) or getattr(_response(error), "status_code", None)
-
-
-def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests response
-    while error is not None:
-        if getattr(error, "response", None) is not None:
-            return error.response  # type: ignore[attr-defined]
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _matched(result: SearchResult) -> int | None:

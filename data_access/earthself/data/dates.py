@@ -26,6 +26,8 @@ def parse_instant(value: str | date | datetime) -> datetime:
     if not isinstance(value, str):
         raise BadInput(f"{value!r} is not a date; {_EXAMPLE}")
     try:
+        if _is_usual(value):
+            return datetime.fromisoformat(value)
         if _DATE.fullmatch(value):
             return datetime.combine(date.fromisoformat(value), time(), UTC)
         if _TIME.fullmatch(value):
@@ -33,6 +35,11 @@ def parse_instant(value: str | date | datetime) -> datetime:
     except (ValueError, OverflowError) as error:
         raise BadInput(f"{value!r} is not a date of the calendar ({error}); {_EXAMPLE}") from error
     raise BadInput(f"{value!r} is not a date or time of RFC 3339; {_EXAMPLE}")
+
+
+def _is_usual(value: str) -> bool:
+    """Tell a time such as 2017-06-13T10:10:31Z by its marks: catalogues have millions of them, and the calendar checks the rest."""
+    return len(value) == 20 and value[4] == value[7] == "-" and value[10] == "T" and value[13] == value[16] == ":" and value[19] == "Z"
 
 
 def format_instant(value: datetime) -> str:

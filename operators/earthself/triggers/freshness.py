@@ -115,9 +115,10 @@ class Freshness:
 
 
 def freshness(memory: Memory, now: datetime, days: float = 30, names: Iterable[str] | None = None) -> list[Freshness]:
-    """Measure every watch (or those named) over the acquisitions of the last days."""
+    """Measure every watch (or those named) over the acquisitions of the last days; what ended before them is left out."""
+    lately = sa.or_(WATCH.c.ended.is_(None), WATCH.c.ended > now - timedelta(days=days))
     with memory.reading() as connection:
-        watches = connection.execute(sa.select(WATCH).order_by(WATCH.c.name)).all()
+        watches = connection.execute(sa.select(WATCH).where(lately).order_by(WATCH.c.name)).all()
     wanted = None if names is None else set(names)
     return [_of_watch(memory, watch, now, timedelta(days=days)) for watch in watches if wanted is None or watch.name in wanted]
 
@@ -138,6 +139,12 @@ def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[str]:
                 connection.execute(sa.update(ALERT).where(ALERT.c.pk == row.pk).values(ended=now))
                 said.append(f"as fresh as promised again: {area.sentence}")
     return said
+
+
+def end_alerts(memory: Memory, names: Iterable[str], now: datetime) -> None:
+    """End the alerts of watches that nobody keeps any more: their promise is taken back."""
+    with memory.changing() as connection:
+        connection.execute(sa.update(ALERT).where(ALERT.c.watch.in_(list(names)), ALERT.c.ended.is_(None)).values(ended=now))
 
 
 def alerts(memory: Memory, limit: int = 50) -> list[dict[str, Any]]:
@@ -164,7 +171,9 @@ def _of_watch(memory: Memory, watch: Row[Any], now: datetime, span: timedelta) -
         rows = connection.execute(sa.select(SIGHTING).where(*mine).order_by(SIGHTING.c.seen, SIGHTING.c.pk)).all()
         outages = connection.execute(sa.select(ASKING).where(ASKING.c.watch == watch.name, ASKING.c.last >= first)).all()
         held_up = connection.execute(
-            sa.select(DECISION.c.product, DECISION.c.what).where(DECISION.c.watch == watch.name, DECISION.c.what.in_(("lost", "budget")))
+            sa.select(DECISION.c.product, DECISION.c.what).where(
+                DECISION.c.watch == watch.name, DECISION.c.what.in_(("lost", "released", "budget"))
+            )
         ).all()
     troubles: dict[str, set[str]] = {}
     for product, what in held_up:
@@ -210,7 +219,7 @@ def _cause(row: Row[Any], due: datetime, outages: Sequence[tuple[datetime, datet
         if without * 2 >= row.seen - begin:
             return DOWN
         return LATE if row.published is None else UNSEEN
-    if "lost" in troubles or row.state == FAILED:
+    if troubles & {"lost", "released"} or row.state == FAILED:
         return PROCESSING
     if "budget" in troubles:
         return BUDGET

@@ -236,6 +236,7 @@ class Memory:
     def _became(self, run: Run, product: str, now: datetime, values: dict[str, Any]) -> None:
         with self._database.writing() as connection:
             for row in _claimed(connection, run, product):
+                values = {**values, "item": _kept(json.loads(row.item), whole=False)}
                 _become(connection, row, now, values, _Decision(str(values["state"]), str(values["reason"])))
 
 
@@ -258,7 +259,7 @@ def _sight(connection: Connection, name: str, each: Sighting, now: datetime) -> 
             "superseded_by": each.superseded_by,
             "cloud_cover": properties.get("eo:cloud_cover"),
             "bytes": each.bytes,
-            "item": json.dumps(item, allow_nan=False),
+            "item": _kept(item, whole=each.state == WAITING),
         }
         connection.execute(sa.insert(SIGHTING).values(watch=name, product=str(item["id"]), attempts=0, dag_id="", run_id="", **values))
         _decide(connection, now, name, str(item["id"]), _Decision(each.state, each.reason))
@@ -270,10 +271,21 @@ def _sight(connection: Connection, name: str, each: Sighting, now: datetime) -> 
         change = {"state": state, "reason": reason, "superseded_by": each.superseded_by}
         _become(connection, row, now, change, _Decision(SUPERSEDED, each.reason))
     elif row.state == CLOUDY and each.state in (WAITING, CLOUDY) and (row.state, row.reason) != (each.state, each.reason):
-        change = {"state": each.state, "reason": each.reason, "cloud_cover": item["properties"].get("eo:cloud_cover"), "announced": None}
+        change = {
+            "state": each.state,
+            "reason": each.reason,
+            "cloud_cover": item["properties"].get("eo:cloud_cover"),
+            "announced": None,
+            "item": _kept(item, whole=each.state == WAITING),
+        }
         _become(connection, row, now, change, _Decision(each.state, each.reason))
         return int(each.state == WAITING)
     return 0
+
+
+def _kept(item: Mapping[str, Any], *, whole: bool) -> str:
+    """Write an item: whole where a run needs it, else without its assets, which are most of it."""
+    return json.dumps(item if whole else {**item, "assets": {}, "links": []}, allow_nan=False)
 
 
 def _take(connection: Connection, ours: sa.ColumnElement[bool], run: Run, budget: Budget, now: datetime) -> list[Row[Any]]:
@@ -290,7 +302,7 @@ def _take(connection: Connection, ours: sa.ColumnElement[bool], run: Run, budget
     taken: list[Row[Any]] = []
     chosen: dict[str, str | None] = {}
     query = sa.select(SIGHTING).where(ours, SIGHTING.c.state == WAITING).order_by(SIGHTING.c.acquired, SIGHTING.c.pk)
-    for row in connection.execute(query).all():
+    for row in connection.execute(query.with_for_update()).all():
         if row.product not in chosen:
             chosen[row.product] = _over(budget, used, day, row.bytes)
             if chosen[row.product] is None:

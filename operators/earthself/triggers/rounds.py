@@ -58,32 +58,30 @@ class Rounds:
         try:
             with Memory() as memory:
                 watches = self._watches(triggers)
-                if gone := set(self._known) - set(watches):
-                    memory.end(gone, self._clock())
-                self._known = watches
-                for name, watch in watches.items():
-                    if name not in self._due:
-                        memory.watch(watch, self._clock())
+                self._take_over(watches, memory)
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
                 self._check(memory)
                 events = self._events(memory.unannounced(watches)) if watches else []
         except EarthSelfError as error:
             self._complain(str(error))
             return []
-        except Exception:  # noqa: BLE001 - a loop that ends is a watch whose silence nobody notices
-            _log.exception("this round failed; the next one follows")
+        except Exception as error:  # noqa: BLE001 - a loop that ends is a watch whose silence nobody notices
+            self._complain(f"this round failed, the next one follows: {type(error).__name__}: {error}", error)
             return []
         return events
 
     def announced(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Keep that Airflow has these events; raises `MemoryBroken`, after which they are told again."""
+        """Keep that Airflow has these events; what cannot be kept is told again, since raising would end the loop of all watches."""
         from earthself.triggers.memory import Memory
 
-        with Memory() as memory:
-            for event in events:
-                name = str(event["watch"])
-                told, _ = self._told.pop(name, (frozenset(event["products"]), None))
-                memory.announced(name, told, self._clock())
+        try:
+            with Memory() as memory:
+                for event in events:
+                    name = str(event["watch"])
+                    told, _ = self._told.pop(name, (frozenset(event["products"]), None))
+                    memory.announced(name, told, self._clock())
+        except EarthSelfError as error:
+            self._complain(str(error))
 
     def end(self) -> None:
         """Keep that nothing of this loop is watched any more."""
@@ -110,9 +108,26 @@ class Rounds:
                 complaints.append(str(error))
                 # What it watched before goes on: a slip in the settings must not cost products.
                 found = [watch for name, watch in self._known.items() if trigger.is_mine(name)]
-            watches |= {watch.name: watch for watch in found}
+            twice = [watch.name for watch in found if watches.setdefault(watch.name, watch) != watch]
+            complaints += [
+                f"two different watches are called {name}, only one of them counts; give each a name of its own" for name in twice
+            ]
         self._complain("; ".join(complaints))
         return watches
+
+    def _take_over(self, watches: dict[str, Watch], memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+        """Watch these from now on; what is new or has changed is due at once."""
+        from earthself.triggers.freshness import end_alerts
+
+        now = self._clock()
+        if gone := set(self._known) - set(watches):
+            memory.end(gone, now)
+            end_alerts(memory, gone, now)
+        for name, watch in watches.items():
+            if self._known.get(name) != watch:
+                memory.watch(watch, now)
+                self._due[name] = now
+        self._known = watches
 
     def _look(self, due: Sequence[Watch], memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
         from earthself.triggers.looking import look, questions
@@ -174,8 +189,8 @@ class Rounds:
             events.append({"watch": name, "products": named, "count": len(products)})
         return events
 
-    def _complain(self, complaint: str) -> None:
+    def _complain(self, complaint: str, error: Exception | None = None) -> None:
         """Log a trouble when it begins, not in every round."""
         if complaint and complaint != self._complaint:
-            _log.error(complaint)
+            _log.error(complaint, exc_info=error)
         self._complaint = complaint

@@ -89,6 +89,9 @@ def test_the_collection_says_what_is_there(site):
     document = site.get("/collections/earthsignature").json()
     collection = pystac.Collection.from_dict(document)
     assert collection.extent.temporal.to_dict()["interval"] == [["2016-01-01T00:00:00Z", "2021-06-13T10:10:31Z"]]
+    west, south, east, north = collection.extent.spatial.bboxes[0]
+    assert (west, east) == (-180, 180)
+    assert (south, north) == pytest.approx((9.99, 48.753), abs=0.02)
     assert collection.summaries.to_dict()["earthself:classes"] == [1, 2, 3, 5, 11, 21, 23, 31, 51, 52, 111, 211, 231, 311, 512, 523]
     assert set(document["item_assets"]) == {"segmentation", "cloud_mask", "confidence", "flags"}
     classes = document["item_assets"]["segmentation"]["classification:classes"]

@@ -7,7 +7,6 @@ disk that fills up later does not matter, since all room is taken at the start.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -17,12 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from earthself.data.errors import BadInput, TryAgain
+from earthself.data.errors import FULL, BadInput, NoRoom, TryAgain
 
 _ROOM = 1 << 20  # bytes of one place
 _HEAD = 64
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where there is no room for a file."""
 
 
 class StateFile:
@@ -36,7 +33,7 @@ class StateFile:
     def held(self) -> Iterator[dict[str, Any]]:
         """Give the object to change; it is written at the end, also where the block fails.
 
-        A damaged file begins anew with a note in `notes`. Raises `TryAgain` where there is no room, `BadInput` where the file is not ours.
+        A damaged file begins anew with a note in `notes`. Raises `NoRoom` where there is no room, `BadInput` where the file is not ours.
         """
         descriptor = self._open()
         try:
@@ -116,7 +113,7 @@ class StateMemory:
 def opened(path: Path) -> int:
     """Open a file of mode 600 in a folder of mode 700, each made where it is not there; gives a descriptor to close.
 
-    Raises `TryAgain` where there is no room, `BadInput` where the place cannot be used.
+    Raises `NoRoom` where there is no room, `BadInput` where the place cannot be used.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,9 +122,9 @@ def opened(path: Path) -> int:
         raise _refused(path, error) from None
 
 
-def _refused(path: Path, error: OSError) -> TryAgain | BadInput:
+def _refused(path: Path, error: OSError) -> NoRoom | BadInput:
     if error.errno in FULL:
-        return TryAgain(f"there is no room for the state of the download broker at {path.parent} ({error.strerror}); make some")
+        return NoRoom(f"there is no room for the state of the download broker at {path.parent} ({error.strerror}); make some")
     return BadInput(
         f"the state of the download broker at {path} cannot be used ({error.strerror}); set EARTHSELF_HOME to a folder of yours"
     )

@@ -37,7 +37,8 @@ def eodag_connection(settings: Settings, home: Home) -> dict[str, Any]:
     """Return the Airflow connection `eodag_default` as Airflow reads it from JSON.
 
     `sources.json` in the home may hold `providers` (list, tried in this order), `provider_config` (EODAG's YAML for
-    providers of one's own) and `credentials` (provider -> {key: value}); `EARTHSELF_PROVIDERS` overrides the order.
+    providers of one's own), `credentials` (provider -> {key: value}) and `limits` (provider -> {rate, bytes_a_month, orders});
+    `EARTHSELF_PROVIDERS` overrides the order.
     """
     own = _own(home)
     sample = _SAMPLE_YAML.format(name=SAMPLE_PROVIDER, host=HOST, port=settings.sample_port)
@@ -45,7 +46,12 @@ def eodag_connection(settings: Settings, home: Home) -> dict[str, Any]:
     providers = list(settings.providers or own.get("providers") or [SAMPLE_PROVIDER])
     return {
         "conn_type": "eodag",
-        "extra": {"providers": providers, "provider_config": config, "credentials": own.get("credentials", {})},
+        "extra": {
+            "providers": providers,
+            "provider_config": config,
+            "credentials": own.get("credentials", {}),
+            "limits": own.get("limits", {}),
+        },
     }
 
 
@@ -57,9 +63,11 @@ def _own(home: Home) -> dict[str, Any]:
         content = json.loads(home.sources_file.read_text())
     except ValueError as error:
         raise BadSetting(f"{home.sources_file} is not JSON ({error}); correct it or move it away") from error
-    known = {"providers": list, "provider_config": str, "credentials": dict}
+    known = {"providers": list, "provider_config": str, "credentials": dict, "limits": dict}
     if not isinstance(content, dict) or any(not isinstance(content.get(key, kind()), kind) for key, kind in known.items()):
-        raise BadSetting(f"{home.sources_file} must be an object with providers (list), provider_config (text), credentials (object)")
+        raise BadSetting(
+            f"{home.sources_file} must be an object with providers (list), provider_config (text), credentials, limits (objects)"
+        )
     if unknown := sorted(set(content) - set(known)):
         raise BadSetting(f"{home.sources_file} has the key {unknown[0]!r}; known are {', '.join(known)}")
     return content

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from earthself.data.dates import format_instant
 from earthself.signature.dialects import dialect_of
 from earthself.signature.errors import NotFound, SignatureError, StoreBroken, Unavailable
-from earthself.signature.filters import Query
+from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
 from earthself.signature.rows import Rows, Stored, instant, row_of, stored_of
 from earthself.signature.scan import Scan, Search
@@ -64,6 +64,22 @@ class Statistics:
     """How many products have each code."""
     hectares_of_code: dict[int, float]
     """Hectares of each code, added up over the products that know them."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is at a glance, told by indexes rather than by going through everything."""
+
+    products: int
+    """Number of products."""
+    first: str | None
+    """Date and time of the oldest acquisition, UTC."""
+    last: str | None
+    """Date and time of the newest acquisition, UTC."""
+    codes: tuple[int, ...]
+    """Codes that any product has."""
+    bounds: tuple[float, float, float, float] | None
+    """West, south, east, north in degrees, around all footprints."""
 
 
 class Known(NamedTuple):
@@ -258,6 +274,20 @@ class Catalog:
             while rows := connection.execute(sa.select(PRODUCT).where(PRODUCT.c.pk > last).order_by(PRODUCT.c.pk).limit(_SNAPSHOT)).all():
                 yield _together(connection, rows, details=True)
                 last = rows[-1].pk
+
+    def overview(self) -> Overview:
+        """Say what there is, without counts for each code."""
+        date, code = PRODUCT.c.creation_date, PRODUCT_CODE.c.code
+        ends = [sa.select(end(date)).scalar_subquery() for end in (sa.func.min, sa.func.max)]
+        number = sa.select(sa.func.count()).select_from(PRODUCT).scalar_subquery()
+        there = [sa.exists().where(code == one).label(f"code_{one}") for one in sorted(ALL_CODES)]
+        with self._reading() as connection:
+            total, first, last = connection.execute(sa.select(number, *ends)).one()
+            found = connection.execute(sa.select(*there)).one()
+            bounds = connection.execute(self._dialect.extent()).one() if total else None
+        oldest, newest = (None if when is None else format_instant(instant(when)) for when in (first, last))
+        codes = tuple(one for one, has in zip(sorted(ALL_CODES), found, strict=True) if has)
+        return Overview(total, oldest, newest, codes, None if bounds is None else tuple(bounds))
 
     def statistics(self) -> Statistics:
         """Count what is there."""

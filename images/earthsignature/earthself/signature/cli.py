@@ -122,14 +122,17 @@ def web(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
     from earthself.data.workspace import Workspace
-    from earthself.signature.web.app import WebSettings
-    from earthself.signature.web.app import serve as run
 
     def ready(bound: int) -> None:
         at = f"http://{host}:{bound}"
         _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
 
     with _errors(as_json):
+        try:
+            from earthself.signature.web.app import WebSettings
+            from earthself.signature.web.app import serve as run
+        except ModuleNotFoundError as error:
+            raise BadSetting(f"{error}; the web server needs more packages: pip install earthself-signature[web]") from error
         catalog = Workspace(workspace or home.parent / "workspace").catalog
         if read is _Read.TOKEN:
             raise BadSetting(

@@ -54,6 +54,9 @@ class Dialect(Protocol):
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
         """The condition that a footprint meets the area exactly; None where shapely has to tell."""
 
+    def extent(self) -> sa.Select[Any]:
+        """The box around all footprints: west, south, east, north."""
+
     def insert(self, connection: Connection, rows: Rows) -> None:
         """Write new products, with keys that this gives them; raises `sqlalchemy.exc.IntegrityError` when an id is there already."""
 
@@ -114,6 +117,11 @@ class Sqlite:
     def meets(self, area: BaseGeometry) -> None:  # noqa: ARG002
         """Leave it to shapely: there is no geometry in SQLite."""
         return
+
+    def extent(self) -> sa.Select[Any]:
+        """Ask the boxes."""
+        box = PLACE.c
+        return sa.select(sa.func.min(box.west), sa.func.min(box.south), sa.func.max(box.east), sa.func.max(box.north))
 
     def insert(self, connection: Connection, rows: Rows) -> None:
         """Give keys that follow on the last one; the transaction holds the only pen."""
@@ -188,6 +196,11 @@ class Postgres:
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool]:
         """Ask PostGIS, which has the same geometry engine as shapely."""
         return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
+
+    def extent(self) -> sa.Select[Any]:
+        """Ask PostGIS."""
+        around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
+        return sa.select(*(getattr(sa.func, f"ST_{corner}")(around) for corner in ("XMin", "YMin", "XMax", "YMax")))
 
     def insert(self, connection: Connection, rows: Rows) -> None:
         """Copy, with keys from the sequence; a unique index stands between two writers."""

@@ -27,6 +27,8 @@ TEXTS = ("quicklook", "browse_url", "download_url")
 _ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _NO_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?")
 _MOST_PROPERTIES = 65_536
+_PLAIN = json.JSONEncoder(allow_nan=False)
+_SORTED = json.JSONEncoder(allow_nan=False, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def digests(products: Sequence[Product | Said], footprints: np.ndarray[Any, Any]
     found = []
     for product, outline in zip(products, shapely.to_wkb(rounded, hex=True), strict=True):
         known = {key: value for key, value in product.properties.items() if value != ""}
-        said = json.dumps([product.product_id, outline, known], sort_keys=True, allow_nan=False)
+        said = _SORTED.encode([product.product_id, outline, known])
         found.append(hashlib.sha256(said.encode()).hexdigest())
     return found
 
@@ -140,7 +142,7 @@ def _said(product_id: str, properties: Mapping[str, Any]) -> Said:
 
 def _text_of(product_id: str, properties: Mapping[str, Any]) -> str:
     try:
-        text = json.dumps(properties, allow_nan=False)
+        text = _PLAIN.encode(properties)
     except (TypeError, ValueError) as error:
         raise BadSignature(f"product {product_id}: its properties are no JSON ({error})") from error
     if len(text) > _MOST_PROPERTIES:
@@ -151,7 +153,8 @@ def _text_of(product_id: str, properties: Mapping[str, Any]) -> str:
 def _instant(product_id: str, key: str, value: Any) -> datetime:  # noqa: ANN401
     try:
         # Times of Sentinel products are UTC, and older clients leave the zone out.
-        return parse_instant(value + "Z" if isinstance(value, str) and _NO_ZONE.fullmatch(value) else value).astimezone(UTC)
+        without_zone = isinstance(value, str) and value[-1:] != "Z" and _NO_ZONE.fullmatch(value)
+        return parse_instant(value + "Z" if without_zone else value).astimezone(UTC)
     except BadInput as error:
         raise BadSignature(f"product {product_id}: {key}: {error}") from error
 

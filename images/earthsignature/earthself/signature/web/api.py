@@ -35,7 +35,7 @@ class Api(BaseCoreClient):
         at = addresses(kwargs["request"])
         if "text/html" in kwargs["request"].headers.get("accept", ""):
             newest = self.products.search(Wanted(Query(), limit=12)).found
-            return page(pages.home(self.products.statistics(), newest, at))
+            return page(pages.home(self.products.overview(), newest, at))
         root: dict[str, Any] = dict(super().landing_page(**kwargs))
         root["links"] = [
             *root["links"],
@@ -58,13 +58,13 @@ class Api(BaseCoreClient):
             {"rel": "parent", "type": JSON, "href": at.root},
         ]
         return answer(
-            {"collections": [described.collection(at, self.products.statistics())], "links": links, "numberMatched": 1, "numberReturned": 1}
+            {"collections": [described.collection(at, self.products.overview())], "links": links, "numberMatched": 1, "numberReturned": 1}
         )
 
     def get_collection(self, collection_id: str, **kwargs: Any) -> Any:  # noqa: ANN401
         """Give the collection."""
         _check_collection(collection_id)
-        return answer(described.collection(addresses(kwargs["request"]), self.products.statistics()))
+        return answer(described.collection(addresses(kwargs["request"]), self.products.overview()))
 
     def get_item(self, item_id: str, collection_id: str, **kwargs: Any) -> Any:  # noqa: ANN401
         """Give one product."""

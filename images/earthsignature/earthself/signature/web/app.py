@@ -124,7 +124,7 @@ def _middlewares() -> list[Middleware]:
     """From the inside out. Pictures and rasters are compressed already, and a range of bytes must stay one."""
     return [
         Middleware(_Bounded),
-        Middleware(BrotliMiddleware, excluded_handlers=[_PICTURES]),
+        Middleware(BrotliMiddleware, quality=1, excluded_handlers=[_PICTURES]),
         Middleware(
             CORSMiddleware,
             allow_origins=["*"],  # open data, read only, without logins: the STAC browser runs on any site
@@ -237,6 +237,8 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it; without it a small answer waits 40 ms for the client to acknowledge its headers.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         made.bind((host, port))
         made.listen(512)

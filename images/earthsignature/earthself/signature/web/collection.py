@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from earthself.data.legends import legend
-from earthself.signature.catalog import Statistics
+from earthself.signature.catalog import Overview
 from earthself.signature.web import items
 from earthself.signature.web.addresses import COLLECTION, Addresses
 
@@ -17,7 +17,7 @@ DESCRIPTION = (
 _PROJECT_LICENCE = "other"
 
 
-def collection(at: Addresses, known: Statistics) -> dict[str, Any]:
+def collection(at: Addresses, known: Overview) -> dict[str, Any]:
     """Describe the collection as the store is now."""
     layers = ("segmentation", "cloud_mask", "confidence", "flags")
     return {
@@ -36,8 +36,8 @@ def collection(at: Addresses, known: Statistics) -> dict[str, Any]:
                 "url": "https://sentinel.esa.int/web/sentinel/sentinel-data-access",
             }
         ],
-        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[known.first, known.last]]}},
-        "summaries": {"earthself:classes": sorted(items.with_ancestors(known.products_with_code))},
+        "extent": {"spatial": {"bbox": [known.bounds or (-180, -90, 180, 90)]}, "temporal": {"interval": [[known.first, known.last]]}},
+        "summaries": {"earthself:classes": sorted(items.with_ancestors(known.codes))},
         "item_assets": {name: items.described(name) for name in layers},
         "links": [
             {"rel": "self", "type": "application/json", "href": at.collection},

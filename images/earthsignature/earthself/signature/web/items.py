@@ -207,9 +207,9 @@ def classes(legend_id: str | None) -> list[dict[str, Any]]:
     for entry in merged.values():
         named[entry["name"]] = named.get(entry["name"], 0) + 1
     # Some names stand in two levels (pastures), and names of classes must differ within one asset.
-    return [
-        {**entry, "name": f"{entry['name']}_{entry['value']}" if named[entry["name"]] > 1 else entry["name"]} for entry in merged.values()
-    ]
+    unique = {value: f"{entry['name']}_{value}" if named[entry["name"]] > 1 else entry["name"] for value, entry in merged.items()}
+    # The title says what a class is; with descriptions a page of items would be half as long again.
+    return [{key: text for key, text in entry.items() if key != "description"} | {"name": unique[value]} for value, entry in merged.items()]
 
 
 def _known(legend_id: str) -> Legend | None:

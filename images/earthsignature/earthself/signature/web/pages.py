@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from earthself.signature.catalog import Statistics
+from earthself.signature.catalog import Overview
 from earthself.signature.rows import Stored
 from earthself.signature.web import drawing, legend
 from earthself.signature.web.addresses import Addresses, slug
@@ -28,7 +28,7 @@ def capabilities(shown: Shown, at: Addresses) -> str:
     return _TEMPLATES.get_template("WMTSCapabilities.xml.j2").render(shown=shown, layers=layers, grid=drawing.TMS, at=at, below=below)
 
 
-def home(known: Statistics, newest: Sequence[Stored], at: Addresses) -> str:
+def home(known: Overview, newest: Sequence[Stored], at: Addresses) -> str:
     """The first page: what is there, and the newest products."""
     products = [
         {
@@ -36,7 +36,7 @@ def home(known: Statistics, newest: Sequence[Stored], at: Addresses) -> str:
             "acquired": f"{stored.product.creation_date:%Y-%m-%d %H:%M}",
             "clouds": stored.product.cloud_cover,
             "map": f"{at.product(stored.product.product_id)}/map",
-            "preview": f"{at.product(stored.product.product_id)}/segmentation/preview.png?size=144",
+            "preview": f"{at.product(stored.product.product_id)}/segmentation/preview.png?size=144" if stored.layers else None,
         }
         for stored in newest
     ]

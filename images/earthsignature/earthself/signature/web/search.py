@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from earthself.data.legends import matches
-from earthself.signature.catalog import Statistics
+from earthself.signature.catalog import Overview
 from earthself.signature.errors import BadSignature, NotFound, Unavailable
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.rows import Stored, micros
@@ -30,13 +30,13 @@ from earthself.signature.web.cql import Filter
 from earthself.signature.web.narrowing import Column, Columns, Narrowed, narrowed
 
 _T = TypeVar("_T")
-MOST_SCANNED = 20_000
+MOST_SCANNED = 10_000
 """Products that one request may check one by one."""
 MOST_COUNTED = 10_000
 """Matches up to which answers say how many there are."""
 _CHUNK = 500
 _PRODUCT = PRODUCT.c
-_FRESH = 30.0
+_PATIENCE = 50
 _LONGEST_TOKEN = 2_048
 
 
@@ -110,8 +110,8 @@ class Products:
         """Point at a store, which another process may be making just now."""
         self.store = store
         self._clock = clock
-        self._counted: tuple[float, Statistics] | None = None
-        self._lock = threading.Lock()
+        self._known: tuple[float, Overview] | None = None
+        self._looking = threading.Lock()
 
     def search(self, wanted: Wanted) -> Answer:
         """Give a page; raises `BadSignature` for a wrong token or a filter that would have to look at too many products."""
@@ -123,7 +123,10 @@ class Products:
         narrow = narrowed(wanted.filter.tree, COLUMNS)
         exact = narrow.exact and (narrow.area is None or wanted.query.area is None)
         conditions = () if narrow.condition is None else (narrow.condition,)
-        search = replace(search, query=_within(wanted.query, narrow), conditions=conditions)
+        query = _within(wanted.query, narrow)
+        # Where nothing but columns without an index narrows, counting would go through all products once more.
+        count = MOST_COUNTED if query.area is not None or query.product_ids or not conditions else 0
+        search = replace(search, query=query, conditions=conditions, count=count)
         return self._answer(search) if exact else self._scan(search, wanted.filter, wanted)
 
     def get(self, part: str) -> Stored:
@@ -134,13 +137,20 @@ class Products:
                 return stored
         raise NotFound(f"product {part[:255]!r} is not stored; /search finds what there is")
 
-    def statistics(self) -> Statistics:
-        """What the whole store holds, at most half a minute ago."""
-        with self._lock:
-            now = self._clock()
-            if self._counted is None or now - self._counted[0] > _FRESH:
-                self._counted = (now, self._asked(self.store.statistics))
-            return self._counted[1]
+    def overview(self) -> Overview:
+        """What the whole store holds. It is kept for fifty times as long as it took to find out, and one request at a time finds out."""
+        known, now = self._known, self._clock()
+        if known is not None and (now < known[0] or not self._looking.acquire(blocking=False)):
+            return known[1]
+        if known is None:
+            self._looking.acquire()
+        try:
+            began = self._clock()
+            found = self._asked(self.store.catalog.overview)
+            self._known = (self._clock() + _PATIENCE * (self._clock() - began), found)
+            return found
+        finally:
+            self._looking.release()
 
     def _answer(self, search: Search) -> Answer:
         page = self._asked(partial(self.store.catalog.search, search))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 import numpy as np
 from earthself.data.elsewhere import Left
 from earthself.data.errors import BadInput as InputRefused
-from earthself.data.errors import DataError, NotThere, ProductChanged
+from earthself.data.errors import DataError, NoRoom, NotThere, ProductChanged
 from earthself.data.items import PRODUCT
 from earthself.data.manifest import plain_address
 from earthself.processing.batch import each_item
@@ -122,11 +122,9 @@ class Fetcher:
         while one is not None:
             try:
                 return self._fetch(one, folder)
-            except ProductChanged:
-                raise
+            except (ProductChanged, InputRefused, NoRoom):
+                raise  # no other provider could help
             except DataError as error:
-                if isinstance(error, InputRefused):
-                    raise
                 first = error if first is None or (error.retry and not first.retry) else first
                 left.append(Left(str(one.properties.get("earthself:provider")), str(error)))
             found = next(candidates, None)
