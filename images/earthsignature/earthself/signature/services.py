@@ -131,7 +131,7 @@ class Own:
         """Give the description, then the layers asked for."""
         stored = self._store.get(request.product_id)
         described = own.Description(**_described(stored))
-        paths = [(layer, self._store.path(stored, layer)) for layer in request.layers]
+        paths = [(layer, self._store.path(stored, layer)) for layer in dict.fromkeys(request.layers)]
         yield own.GetResponse(description=described)
         wanted = request.window
         for layer, path in paths:
@@ -140,6 +140,7 @@ class Own:
                     while content := file.read(CHUNK):
                         yield _chunk(layer, content)
                 continue
+            self._limits.check_window(wanted.width, wanted.height)
             window = rasters.PixelWindow(wanted.column, wanted.row, wanted.width, wanted.height)
             whole = rasters.read_window(path, layer, window)
             for start in range(0, len(whole), CHUNK):
