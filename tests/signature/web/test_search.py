@@ -134,7 +134,10 @@ def test_an_item_says_what_is_known(site):
     bits = {field["name"]: field["offset"] for field in item["assets"]["flags"]["classification:bitfields"]}
     assert bits == {"nodata": 0, "cloud": 1, "shadow": 2, "snow": 3, "novel": 4, "no_class": 5, "water": 6}
     links = {link["rel"]: link for link in item["links"]}
-    assert links["via"]["href"] == "https://example.org/browse"
+    assert [link["href"] for link in item["links"] if link["rel"] in ("via", "enclosure")] == [
+        "https://example.org/browse",
+        "https://example.org/download",
+    ]
     assert links["wmts"]["wmts:layer"] == ["segmentation"]
 
 

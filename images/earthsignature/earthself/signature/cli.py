@@ -112,6 +112,7 @@ def web(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     database_url: Database = None,
     workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
+    root_path: Annotated[str, typer.Option(envvar="EARTHSELF_DATA_ROOT_PATH", help="Path at which a proxy shows it, such as /data.")] = "",
     insecure: Annotated[bool, typer.Option(help="Clear text and no logins although other machines can connect.")] = False,
     read: Annotated[_Read, _option("--read", "As for `serve`: this server is open to all, and refuses to start with token.")] = _Read.OPEN,
     as_json: Json = False,
@@ -138,7 +139,7 @@ def web(
             raise BadSetting(
                 "reading needs a token here, and the web server knows none; put a proxy with logins before it and say --read open"
             )
-        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, insecure), ready))
+        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, root_path.rstrip("/"), insecure), ready))
 
 
 @app.command(name="list")

@@ -46,8 +46,8 @@ _LOG = logging.getLogger(__name__)
 LARGEST_BODY = 1_048_576
 """Bytes of a request's body."""
 _STATUS = {65: 400, 69: 404, 75: 503}
-_THREADS = 12
-_PICTURES = r"^/(products|results)/.*(\.png|\.tif|/assets/.*)$"
+_THREADS = 16
+_PICTURES = r"/(products|results)/.*(\.png|\.tif|/assets/.*)$"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class WebSettings:
     """SQLAlchemy URL; None: a file in the folder."""
     catalog: Path | None = None
     """`catalog.json` of the published results; None: there are none."""
+    root_path: str = ""
+    """Path at which a proxy shows this server, such as /data; links begin with it."""
     insecure: bool = False
     """Whether clear text without logins is wanted where other machines can connect."""
 
@@ -193,7 +195,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 @asynccontextmanager
 async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    # Rasters are read in threads: so many at a time bound the memory, the others wait their turn.
+    # So many searches at a time; the others wait their turn. Rasters have threads of their own.
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     yield
 
@@ -225,7 +227,12 @@ async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     store = Store(settings.home, settings.database_url)
     try:
         config = uvicorn.Config(
-            application(store, settings.catalog), log_config=None, access_log=False, timeout_graceful_shutdown=3, server_header=False
+            application(store, settings.catalog),
+            root_path=settings.root_path,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            server_header=False,
         )
         await _Server(config, lambda: ready(int(listening.getsockname()[1]))).serve(sockets=[listening])
     finally:

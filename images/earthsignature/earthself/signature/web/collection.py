@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from earthself.data.legends import legend
@@ -36,7 +37,7 @@ def collection(at: Addresses, known: Overview) -> dict[str, Any]:
                 "url": "https://sentinel.esa.int/web/sentinel/sentinel-data-access",
             }
         ],
-        "extent": {"spatial": {"bbox": [known.bounds or (-180, -90, 180, 90)]}, "temporal": {"interval": [[known.first, known.last]]}},
+        "extent": {"spatial": {"bbox": [_rounded(known.bounds)]}, "temporal": {"interval": [[known.first, known.last]]}},
         "summaries": {"earthself:classes": sorted(items.with_ancestors(known.codes))},
         "item_assets": {name: items.described(name) for name in layers},
         "links": [
@@ -56,6 +57,13 @@ def collection(at: Addresses, known: Overview) -> dict[str, Any]:
             },
         ],
     }
+
+
+def _rounded(bounds: tuple[float, float, float, float] | None) -> list[float]:
+    """Round outwards to 10 m; the whole world where there is nothing yet."""
+    west, south, east, north = bounds or (-180.0, -90.0, 180.0, 90.0)
+    low = [max(least, math.floor(10_000 * v) / 10_000) for v, least in ((west, -180.0), (south, -90.0))]
+    return [*low, *(min(most, math.ceil(10_000 * v) / 10_000) for v, most in ((east, 180.0), (north, 90.0)))]
 
 
 def queryables(at: Addresses, *, of_collection: bool) -> dict[str, Any]:

@@ -26,6 +26,11 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 GEOJSON = "application/geo+json"
 _OWN = {"creation_date", "publication_date", "product_type", "cloud_cover", "quicklook", "browse_url", "download_url", "model", "legend"}
 """Properties of the interface that have a name in STAC."""
+_ELSEWHERE = (
+    ("via", "browse_url", "The product at its provider"),
+    ("enclosure", "download_url", "Download of the product"),
+    ("preview", "quicklook", "Quicklook of the product"),
+)
 TITLES = {
     "segmentation": ("Land cover", "CORINE Land Cover code of each pixel, 0 where there is none", ["data", "classification"]),
     "cloud_mask": ("Clouds", "1 where there is a cloud", ["data", "cloud"]),
@@ -149,10 +154,11 @@ def _links(stored: Stored, at: Addresses, below: str) -> list[dict[str, Any]]:
     if stored.superseded_by is not None:
         newer = {"href": at.item(stored.superseded_by), "title": "Newer product of the same observation"}
         links.append({"rel": "successor-version", "type": GEOJSON, **newer})
-    # What the product was made from, where its provider gave an address.
-    for rel, key, title in (("via", "browse_url", "At its provider"), ("derived_from", "download_url", "Product")):
-        if stored.product.properties.get(key):
-            links.append({"rel": rel, "href": stored.product.properties[key], "title": title})
+    # What its provider shows and gives of the product that it was made from.
+    for rel, key, title in _ELSEWHERE:
+        address = str(stored.product.properties.get(key) or "")
+        if address.startswith(("http://", "https://", "s3://")):
+            links.append({"rel": rel, "href": address, "title": title})
     return links
 
 

@@ -1,14 +1,16 @@
 """Addresses of everything that is drawn: tiles, previews, figures, files and legends.
 
-All functions here are run in threads, so that reading rasters does not hold up the event loop.
+Rasters are read in a few threads of their own: that bounds the memory, and neither the event loop nor searches wait for them.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from earthself.signature.errors import NotFound
 from earthself.signature.web import drawing, legend, looks, pages
 from earthself.signature.web.addresses import addresses, slug
@@ -19,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 _PNG = "image/png"
+_THREADS = 8
 _LASTING = "public, max-age=86400"
 _READS = ["GET", "HEAD"]
 _Part = Annotated[str, Path(max_length=1024)]
@@ -98,7 +101,22 @@ def _add(made: APIRouter, kind: str, find: Callable[[str], Shown]) -> None:
         ("/{layer}/statistics.json", statistics),
         ("/{layer}/point.json", point),
     ):
-        made.add_api_route(below + path, endpoint, methods=_READS, name=f"{kind} {endpoint.__name__}", response_class=Response)
+        made.add_api_route(below + path, _drawing(endpoint), methods=_READS, name=f"{kind} {endpoint.__name__}", response_class=Response)
+
+
+def _drawing(function: Callable[..., Response]) -> Callable[..., Awaitable[Response]]:
+    """Run a function where rasters are read; it keeps its parameters for FastAPI."""
+
+    @functools.wraps(function)
+    async def run(**given: Any) -> Response:  # noqa: ANN401 - whatever the function takes
+        return await to_thread.run_sync(functools.partial(function, **given), limiter=_threads())
+
+    return run
+
+
+@functools.cache
+def _threads() -> CapacityLimiter:
+    return CapacityLimiter(_THREADS)
 
 
 def _tilejson(request: Request, shown: Shown, picture: Picture) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from earthself.signature.web.cql import Filter
 from earthself.signature.web.narrowing import Column, Columns, Narrowed, narrowed
 
 _T = TypeVar("_T")
-MOST_SCANNED = 10_000
+MOST_SCANNED = 5_000
 """Products that one request may check one by one."""
 MOST_COUNTED = 10_000
 """Matches up to which answers say how many there are."""

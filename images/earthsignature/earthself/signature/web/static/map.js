@@ -110,7 +110,7 @@ function choose(name) {
     ...layer.legend.map((entry) => {
       const row = document.createElement("div");
       const swatch = document.createElement("i");
-      swatch.style.background = entry.color ?? "none";
+      swatch.style.background = entry.color ?? "var(--ground)";
       row.className = "key";
       row.append(swatch, entry.label);
       return row;
