@@ -111,7 +111,7 @@ def test_a_provider_that_fails_and_fails_is_left_alone_by_all_and_then_tried_by_
     fail(one, FAILURES - 1)
     other.request(account())
     other.answered(account(), 0)
-    with pytest.raises(Resting, match=r"hostile is left alone for another 30 s, since it gave no answer, 10 failures in a row") as caught:
+    with pytest.raises(Resting, match=r"hostile is left alone for another 30 s, since it gave no answer, 20 failures in a row") as caught:
         one.request(account())
     assert (caught.value.retry, caught.value.wait) == (True, 30.0)
     clock.now += 31
@@ -147,11 +147,11 @@ def test_failures_with_a_success_between_them_are_no_reason(worker: Callable[[],
 
 def test_a_ban_is_noticed_and_said(worker: Callable[[], LocalBroker]) -> None:
     fail(worker(), FAILURES, 403)
-    with pytest.raises(Resting, match="since it refused with 403, 10 failures in a row; choose another provider"):
+    with pytest.raises(Resting, match="since it refused with 403, 20 failures in a row; choose another provider"):
         worker().request(account())
     first, second, *_ = lines(worker().status()[0])
     assert "breaker open" in first
-    assert second == "  it refused with 403, 10 failures in a row; asked again in 30 s"
+    assert second == "  it refused with 403, 20 failures in a row; asked again in 30 s"
 
 
 def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock: Clock) -> None:
