@@ -1,4 +1,4 @@
-# Everything lands in this folder: .venv (packages), .venv-bench (peers of the benchmarks), .earthself (state).
+# Everything lands in this folder: .venv (packages), .venv-bench and .venv-pgstac (peers of the benchmarks), .earthself (state).
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down status bench lint format lock train clean
 SHELL := /bin/bash
@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS := 1
 help: ## this list
 	@echo "EarthSelf: self-service Earth observation on Apache Airflow"; echo
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/\1\t\2/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
-	@echo; echo "Settings: EARTHSELF_PORT (8080), EARTHSELF_SIGNATURE_PORT (50051), EARTHSELF_SAMPLE_PORT (8082), EARTHSELF_HOME (.earthself)"
+	@echo; echo "Settings: EARTHSELF_PORT (8080), EARTHSELF_SIGNATURE_PORT (50051), EARTHSELF_DATA_PORT (8081), EARTHSELF_SAMPLE_PORT (8082), EARTHSELF_HOME (.earthself)"
 	@echo "A live provider: make demo PROVIDER=earth_search AREA=14.2,46.9,14.3,47.0 START=2024-07-01 END=2024-07-15"
 
 $(READY): requirements.lock $(addsuffix /pyproject.toml,$(MEMBERS))
@@ -45,12 +45,17 @@ down: $(READY) ## stop the local stack
 status: $(READY) ## what of the local stack runs, and where
 	@$(PY) -m earthself.local status
 
-bench: $(READY) .venv-bench/.ready ## measure against peers: tables and bench-results.json (minutes; ONLY=composite for one)
+bench: $(READY) .venv-bench/.ready .venv-pgstac/.ready ## measure against peers: tables and bench-results.json (minutes; ONLY=composite for one)
 	@$(PY) -m bench $(ONLY)
 
 .venv-bench/.ready: bench/requirements.lock $(READY)
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@$(PY) -m uv pip sync -q --python .venv-bench/bin/python --require-hashes bench/requirements.lock
+	@touch $@
+
+.venv-pgstac/.ready: bench/pgstac.lock $(READY)
+	@test -x .venv-pgstac/bin/python || $(PYTHON) -m venv .venv-pgstac
+	@$(PY) -m uv pip sync -q --python .venv-pgstac/bin/python --require-hashes bench/pgstac.lock
 	@touch $@
 
 lint: $(READY) ## format, rules, types, direction of imports
@@ -63,13 +68,14 @@ format: $(READY) ## put the code into the house's format
 	@.venv/bin/ruff format $(CODE)
 	@.venv/bin/ruff check --fix $(CODE)
 
-lock: $(READY) ## make the locks anew from requirements.in and bench/requirements.in
+lock: $(READY) ## make the locks anew from requirements.in, bench/requirements.in and bench/pgstac.in
 	@$(PY) -m uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	@$(PY) -m uv pip compile -q bench/requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o bench/requirements.lock
+	@$(PY) -m uv pip compile -q bench/pgstac.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o bench/pgstac.lock
 
 train: $(READY) ## train the baseline model again: TRUTH=folder (docs/models.md), OUT=folder
 	@test -n "$(TRUTH)" || { echo "name the folder with the labelled data: make train TRUTH=folder (docs/models.md says where to get some)"; exit 2; }
 	@$(PY) -m earthself.processing.training --truth "$(TRUTH)" $(if $(OUT),--out "$(OUT)")
 
 clean: ## remove the environments and the state
-	rm -rf .venv .venv-bench .earthself
+	rm -rf .venv .venv-bench .venv-pgstac .earthself

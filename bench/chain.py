@@ -123,7 +123,7 @@ def _stack(folder: Path) -> Iterator[tuple[str, str]]:
         text = _HEAD.format(program=str(program)) + kind.format(signed=SIGNED) + _SHAPE.format(dag_id=dag_id)
         (dags / f"{dag_id}.py").write_text(text)
     home = folder / "home"
-    ports = dict.fromkeys(("EARTHSELF_PORT", "EARTHSELF_SIGNATURE_PORT", "EARTHSELF_SAMPLE_PORT"), "0")
+    ports = dict.fromkeys(("EARTHSELF_PORT", "EARTHSELF_SIGNATURE_PORT", "EARTHSELF_DATA_PORT", "EARTHSELF_SAMPLE_PORT"), "0")
     environment = {**os.environ, **ports, "EARTHSELF_HOME": str(home), "EARTHSELF_DAGS": str(dags)}
     command = [sys.executable, "-m", "earthself.local"]
     process = subprocess.Popen([*command, "up"], env=environment, stdout=subprocess.DEVNULL)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from earthself.data.broker import LocalBroker
 from earthself.data.catalogue import Catalogue
 from earthself.data.login import Logins
 from earthself.data.query import SourceConfig
@@ -52,6 +55,7 @@ def catalogues() -> dict[str, Catalogue]:
 def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: dict[str, Catalogue]) -> Iterator[Callable[..., Sources]]:
     """Make sources that know the provider as `hostile`; with `timeout=QUICK` they give stalled servers up soon."""
     made: list[Sources] = []
+    waited: list[float] = []
 
     def make(extra: str = "", **config: object) -> Sources:
         settings = {
@@ -63,10 +67,12 @@ def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: 
         }
         wanted = SourceConfig(**settings)
         retries = RetryPolicy(wanted.attempts, sleep=slept.append, jitter=lambda: 0.0)
-        one = Sources(wanted, retries=retries, downloads=tmp_path / "downloads")
-        one._catalogue = catalogues.setdefault(wanted.to_json(), one._catalogue)
-        one._catalogue.retries = retries
-        one._logins = Logins(one._catalogue)
+        folder = Path(wanted.broker) if wanted.broker else None
+        broker = LocalBroker(folder, clock=lambda: time.time() + sum(slept) + sum(waited), sleep=waited.append)
+        one = Sources(wanted, retries=retries, downloads=tmp_path / "downloads", broker=broker)
+        one._catalogue = catalogues.setdefault(replace(wanted, broker="").to_json(), one._catalogue)
+        one._catalogue.retries, one._catalogue.broker, one._catalogue.config = retries, broker, wanted
+        one._logins = Logins(one._catalogue, broker)
         made.append(one)
         return one
 

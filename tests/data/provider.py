@@ -153,6 +153,10 @@ class Provider:
         """Most items of one answer."""
         self.login: Callable[[dict[str, str], str], bool] | None = None
         """Says from headers and query whether a file may be given; None lets all in. `/token` is always open."""
+        self.guard: Callable[[str, dict[str, str]], Answer | None] | None = None
+        """Says from path and headers what to answer instead of the file, if anything."""
+        self.forms: dict[str, Callable[[dict[str, str]], tuple[int, Any]]] = {}
+        """What answers a form or JSON posted to a path: the status, and what to send as JSON."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -260,14 +264,23 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        sent = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if answer := self.server.provider.forms.get(urlsplit(self.path).path):
+            posted = sent.decode()
+            form = json.loads(posted) if posted.startswith("{") else {name: values[-1] for name, values in parse_qs(posted).items()}
+            self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), form))
+            status, content = answer(form)
+            return self._send(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+        body = json.loads(sent)
         self.server.provider.requests.append(Request("POST", urlsplit(self.path).path, dict(self.headers), body))
+        if self.server.provider.guard and (instead := self.server.provider.guard("/search", dict(self.headers))):
+            return self._send(200, b"", {}, instead)
         fault = self.server.provider.search.faults.pop(0) if self.server.provider.search.faults else self.server.provider.search.always
         start = int(body.get("token") or (int(body.get("page", 1)) - 1) * int(body.get("limit", 10)))
         given = self.server.provider.documents
         document = given.pop(0) if len(given) > 1 else given[0] if given else self.server.provider.find(body, start)
         content = json.dumps(document).encode()
-        self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
+        return self._send(200, content, {"Content-Type": "application/geo+json"}, fault)
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -285,6 +298,8 @@ class _Handler(BaseHTTPRequestHandler):
             and not self.server.provider.login(dict(self.headers), parts.query)
         ):
             return self._send(401, b"", {})
+        if self.server.provider.guard and (instead := self.server.provider.guard(parts.path, dict(self.headers))):
+            return self._send(200, b"", {}, instead)
         if file.redirect:
             return self._send(302, b"", {"Location": file.redirect})
         if isinstance(fault, Change):

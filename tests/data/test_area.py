@@ -91,8 +91,13 @@ def test_a_cap_round_a_pole_is_drawn_along_the_edge_of_the_map() -> None:
     assert Area.from_conf(cap).geodesic_m2 == pytest.approx(Area.from_conf([-180, 80, 180, 90]).geodesic_m2)
     assert Area.from_conf([-180, 85, 180, 90]).utm_epsg() == 5041
     assert Area.from_conf([-180, -90, 180, -85]).utm_epsg() == 5042
-    with pytest.raises(BadInput, match="goes round a pole"):
-        Area.from_conf(ring((0, 80), (120, 80), (-120, 80)))
+    for corners in (((0, 80), (120, 80), (-120, 80)), ((-120, 80), (120, 80), (0, 80))):
+        assert Area.from_conf(ring(*corners)).geodesic_m2 == pytest.approx(Area.from_conf(cap).geodesic_m2)
+    south = Area.from_conf(ring((30, -80), (150, -80), (-90, -80)))
+    assert south.bounds == (-180, -90, 180, -80)
+    assert south.geometry.is_valid
+    with pytest.raises(BadInput, match="over which pole is not said"):
+        Area.from_conf(ring((0, 80), (120, -10), (-120, 80)))
 
 
 def test_a_hole_counts_on_either_side_of_the_antimeridian() -> None:

@@ -10,7 +10,6 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -421,9 +420,8 @@ def test_a_login_does_not_follow_redirects_to_other_hosts(provider: Provider, so
     ],
 )
 def test_a_login_does_not_go_out_in_the_clear(pattern: str | None, url: str, signed: bool) -> None:
-    plugin = SimpleNamespace(config=SimpleNamespace(matching_url=pattern))
     origins = frozenset({"https://prov.example", "http://open.example"})
-    assert login._is_for(plugin, url, origins) is signed
+    assert login._is_for(pattern, url, origins) is signed
 
 
 def token_auth(provider: Provider, *valid: str) -> str:
@@ -453,10 +451,11 @@ def test_a_token_that_expires_meanwhile_is_renewed(provider: Provider, sources: 
 def test_requests_refused_with_one_old_token_are_all_tried_again(provider: Provider, sources: Make) -> None:
     made = sources(token_auth(provider, "t0"), credentials=KEY)
     access = made._logins.access(item(provider, access="login", B04=File(SCENE)))
-    access.sign(f"{provider.url}/B04.tif")
-    first = access.generation
+    first = access.sign(f"{provider.url}/B04.tif").login
     assert access.renew(first)
+    second = access.sign(f"{provider.url}/B04.tif").login
     assert access.renew(first)  # the request of another thread, refused while the first was renewing
+    assert access.sign(f"{provider.url}/B04.tif").login == second != first
 
 
 def test_many_products_share_one_token(provider: Provider, sources: Make) -> None:

@@ -17,6 +17,7 @@ from earthself.data.http import Http, OpenAccess
 from earthself.data.retries import RetryPolicy
 from earthself.data.transfer import Checksum, Expected, download
 from provider import QUICK, Answer, Change, Cut, Drip, DripHeaders, File, Lie, Misplace, Provider, Stall
+from small_disk import on_small_disk, with_small_files
 
 DATA = bytes(range(256)) * 2000
 ACCESS = OpenAccess("hostile")
@@ -326,3 +327,44 @@ def test_checksums_of_catalogues_are_multihashes_or_bare_digests(text: str | Non
     assert (made.algorithm if made else None) == algorithm
     if made:
         assert set(made.hexdigest) == {"a", "b"}
+
+
+_DOWNLOAD = """
+import sys
+from pathlib import Path
+from earthself.data.errors import EarthSelfError
+from earthself.data.http import Http, OpenAccess
+from earthself.data.retries import RetryPolicy
+from earthself.data.transfer import download
+folder = Path(sys.argv[1])
+try:
+    download(Http(10, RetryPolicy(3, sleep=lambda s: None)), OpenAccess("hostile"), sys.argv[2], folder / "file.bin")
+except EarthSelfError as error:
+    print(type(error).__name__, error.retry, error)
+print(sorted(path.name for path in folder.iterdir()))
+"""
+
+
+def test_a_file_that_does_not_fit_is_not_begun(provider: Provider, tmp_path: Path) -> None:
+    provider.files["/file"] = File(bytes(4 << 20))
+    said, left = on_small_disk(_DOWNLOAD, tmp_path, provider.url + "/file")
+    assert said.startswith("NoRoom True there is no room for http://127.0.0.1")
+    assert "4194304 bytes are to come and 3145728 are free); make room and try again" in said
+    assert left == "[]"
+    assert len(provider.asked("/file")) == 1
+
+
+def test_a_disk_that_fills_up_under_a_download_leaves_nothing(provider: Provider, tmp_path: Path) -> None:
+    provider.files["/file"] = File(bytes(1 << 20))
+    said, left = with_small_files(_DOWNLOAD, 300_000, str(tmp_path), provider.url + "/file")
+    assert said.startswith("NoRoom True there is no room")
+    assert "File too large" in said
+    assert left == "[]"
+    assert len(provider.asked("/file")) == 1
+
+
+def test_a_file_that_is_taken_away_under_a_download_is_said(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    provider.files["/file"] = File(DATA, faults=[Cut(100_000)], always=Answer(410))
+    with pytest.raises(NotThere, match=r"hostile has no .* any more"):
+        fetch()
+    assert not (tmp_path / "file.bin").exists()

@@ -20,7 +20,7 @@ from earthself.local.surroundings import surroundings
 
 def test_defaults_are_those_of_the_contract() -> None:
     settings = Settings.from_environment({})
-    assert (settings.port, settings.signature_port) == (8080, 50051)
+    assert (settings.port, settings.signature_port, settings.data_port) == (8080, 50051, 8081)
     assert settings.home == Path.cwd() / ".earthself"
     assert [folder.name for folder in settings.dags] == ["dags"]
 
@@ -75,6 +75,7 @@ def test_passwords_are_made_once_for_three_users_and_kept_private(tmp_path: Path
     ("chosen", "message"),
     [
         ({"EARTHSELF_PORT": "28051", "EARTHSELF_SIGNATURE_PORT": "28051"}, "EARTHSELF_PORT and EARTHSELF_SIGNATURE_PORT are both 28051"),
+        ({"EARTHSELF_DATA_PORT": "50051"}, "EARTHSELF_SIGNATURE_PORT and EARTHSELF_DATA_PORT are both 50051"),
         ({"EARTHSELF_SIGNATURE_PORT": "8082"}, "EARTHSELF_SIGNATURE_PORT and EARTHSELF_SAMPLE_PORT are both 8082"),
     ],
 )

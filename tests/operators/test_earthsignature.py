@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import signed
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from earthself.hooks.earthsignature import EarthSignatureHook
 from earthself.operators import (
     EarthSignatureIngestOperator,
     EarthSignatureListOperator,
@@ -19,6 +20,7 @@ from earthself.operators import (
 )
 from earthself.operators.identity import Identity, signature_identity
 from earthself.operators.notes import collect
+from earthself.signature.errors import BadSetting
 from structlog.testing import capture_logs
 
 
@@ -337,3 +339,11 @@ def test_nothing_planned_and_nothing_to_do_are_skipped(context, workspace):
     for operator in (EarthSignatureListOperator(task_id="known", products=empty), PlanBatchesOperator(task_id="plan", products=empty)):
         with pytest.raises(AirflowSkipException, match="no product matches"):
             operator.execute(context())
+
+
+def test_a_connection_names_the_authorities_to_trust(monkeypatch, tmp_path):
+    missing = str(tmp_path / "ca.crt")
+    said = {"conn_type": "earthsignature", "host": "db.example.org", "port": 443, "extra": {"tls_ca": missing}}
+    monkeypatch.setenv("AIRFLOW_CONN_EARTHSIGNATURE_DEFAULT", json.dumps(said))
+    with pytest.raises(BadSetting, match=re.escape(f"{missing} cannot be read")):
+        EarthSignatureHook().client()

@@ -90,13 +90,20 @@ def test_only_an_older_baseline_whose_ground_the_newer_shows_is_replaced() -> No
     assert replaced([old, new], [old]) == []
 
 
-def test_a_server_that_cannot_be_told_is_a_warning_and_so_is_one_that_is_away() -> None:
-    from earthself.signature.errors import Unavailable
-
-    class Away:
-        def supersede(self, old: str, new: str) -> None:
-            raise Unavailable("it does not answer")
+def test_a_server_is_told_and_one_that_is_away_or_lost_the_product_is_a_warning(tmp_path) -> None:
+    import numpy as np
+    from earthself.signature.client import SignatureClient
+    from earthself.signature.testing import feature, layers, running_server
 
     pairs = [(stored("OLD", "N0400"), stored("NEW", "N0510"))]
-    assert supersede(object(), pairs) == ["OLD is superseded by NEW, which this EarthSignature cannot be told"]
-    assert supersede(Away(), pairs) == ["OLD could not be marked as superseded by NEW: it does not answer"]
+    with running_server(tmp_path / "home") as server, SignatureClient(server.target, timeout=10) as client:
+        for name in ("OLD", "NEW"):
+            client.create(feature(name), layers(np.full((50, 60), 312, "uint16")))
+        assert supersede(client, pairs) == []
+        assert [found["id"] for found in client.find(current=True)] == ["NEW"]
+        client.delete("OLD")
+        (lost,) = supersede(client, pairs)
+        assert lost.startswith("OLD could not be marked as superseded by NEW: product 'OLD' is not stored")
+        server.stop()
+        (away,) = supersede(client, pairs)
+        assert "does not answer" in away

@@ -20,6 +20,7 @@ from earthself.data.workspace import Workspace
 from earthself.operators import PublishOperator, catalogs, times
 from earthself.operators.errors import OperatorError
 from earthself.operators.history import RUN, History
+from earthself.operators.links import MapLink
 from earthself.operators.publish import check_result, published
 
 LOST = [{"id": "P2", "error": "offsets disagree: -1000 and 0", "retry": False}]
@@ -357,13 +358,26 @@ def test_publishing_again_changes_neither_what_the_run_took_nor_what_estimates_l
     assert result["took"]["sign"] == 30
 
 
-def test_links_open_the_published_files():
+def test_links_open_the_published_files(monkeypatch):
     from types import SimpleNamespace
 
+    monkeypatch.setenv("EARTHSELF_DATA_URL", "http://127.0.0.1:8081/")
     key = SimpleNamespace(dag_id="land_cover_map", run_id="manual__2026-01-01T00:00:00+00:00")
     links = {link.name: link.get_link(None, ti_key=key) for link in PublishOperator.operator_extra_links}
     assert links["Report"] == "/earthself/runs/land_cover_map/manual__2026-01-01T00%3A00%3A00%2B00%3A00/report.html"
-    assert sorted(links) == ["Picture", "Report", "STAC item"]
+    result = catalogs.result_id(key.dag_id, key.run_id)
+    assert links["Map"] == f"http://127.0.0.1:8081/results/{result}/map"
+    assert sorted(links) == ["Map", "Picture", "Report", "STAC item"]
+    monkeypatch.delenv("EARTHSELF_DATA_URL")
+    assert MapLink().get_link(None, ti_key=key) == ""
+
+
+def test_the_report_links_the_map_where_data_are_served(context, workspace, complete, monkeypatch):
+    assert "/results/" not in complete.report.read_text()
+    monkeypatch.setenv("EARTHSELF_DATA_URL", "http://127.0.0.1:8081")
+    run = finished.run(workspace, "manual__2")
+    publish(context, run)
+    assert f'href="http://127.0.0.1:8081/results/{json.loads(run.item.read_text())["id"]}/map"' in run.report.read_text()
 
 
 def test_result_documents_are_json_that_others_read(complete):

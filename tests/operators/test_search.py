@@ -268,3 +268,15 @@ def test_the_provider_says_what_airflow_asks(airflow_home):
     hooks = ProvidersManagerTaskRuntime().hooks
     assert hooks["eodag"].hook_class_name == "earthself.hooks.eodag.EodagHook"
     assert hooks["earthsignature"].connection_type == "earthsignature"
+
+
+def test_workers_of_all_teams_share_the_accounts_of_the_machine(workspace, monkeypatch, airflow_home, tmp_path):
+    extra = {"providers": "cop_dataspace", "limits": '{"cop_dataspace": {"rate": 2.5}}', "team": "forest"}
+    monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": extra}))
+    monkeypatch.setenv("EARTHSELF_TEAM", "water")
+    config = EodagHook().config()
+    assert (config.team, config.limits["cop_dataspace"].rate) == ("forest", 2.5)
+    assert config.broker == str(tmp_path / "home" / "broker")
+    monkeypatch.delenv("AIRFLOW_CONN_EODAG_DEFAULT")
+    config = EodagHook().config()
+    assert (config.team, config.broker) == ("water", str(tmp_path / "home" / "broker"))

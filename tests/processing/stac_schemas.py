@@ -1,12 +1,14 @@
 """Schemas of the STAC extensions that our items use, so that documents are checked without a network.
 
-Written from the extensions' own pages (projection 2.0, raster 2.0, eo 2.0, processing 1.2, file 2.1, classification 2.0) and stricter than
-they are: a field with an extension's prefix that the extension does not know is an error everywhere in the item. The core schemas of
-STAC 1.1 come with pystac.
+Written from the extensions' own pages (projection 2.0, raster 2.0, eo 2.0, processing 1.2, file 2.1, classification 2.0, product 1.0,
+timestamps 1.1, version 1.2, web map links 1.2) and stricter than they are: a field with an extension's prefix that the extension does not
+know is an error everywhere in the document. The core schemas of STAC 1.1 come with pystac.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pystac
@@ -111,6 +113,66 @@ _FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+_FIELDS["product"] = (
+    "product/v1.0.0",
+    {
+        "type": _TEXT,
+        "timeliness": _TEXT,
+        "timeliness_category": _TEXT,
+        "acquisition_type": {"enum": ["nominal", "calibration", "other"]},
+    },
+)
+_INSTANT = {"type": "string", "format": "date-time", "pattern": r"(Z|\+00:00)$"}
+# Extensions whose fields have no prefix: what must be right of the document where it declares them.
+_UNPREFIXED: dict[str, dict[str, Any]] = {
+    "timestamps/v1.1.0": {
+        "properties": {"properties": {"properties": dict.fromkeys(("published", "expires", "unpublished"), _INSTANT)}},
+    },
+    "version/v1.2.0": {
+        "properties": {
+            "properties": {"properties": {"version": _TEXT, "deprecated": {"type": "boolean"}, "experimental": {"type": "boolean"}}}
+        }
+    },
+    "web-map-links/v1.2.0": {
+        "properties": {
+            "links": {
+                "contains": {
+                    "properties": {"rel": {"enum": ["xyz", "wms", "wmts", "tilejson", "pmtiles", "3d-tiles"]}},
+                    "required": ["rel"],
+                },
+                "items": {
+                    "allOf": [
+                        {
+                            "if": {"properties": {"rel": {"const": "wmts"}}},
+                            "then": {
+                                "required": ["wmts:layer"],
+                                "properties": {"wmts:layer": {"type": ["string", "array"], "minLength": 1}},
+                            },
+                        },
+                        {"if": {"properties": {"rel": {"const": "xyz"}}}, "then": {"properties": {"href": {"pattern": r"\{x\}"}}}},
+                    ]
+                },
+            }
+        }
+    },
+}
+
+
+def published(url: str) -> dict[str, Any]:
+    """Give the schema at an address of STAC, as its site would; raises `KeyError` for one that is not known here."""
+    url = url.partition("#")[0]
+    folder = Path(pystac.validation.__file__).parent / "jsonschemas"
+    if url.startswith("https://schemas.stacspec.org/v1.1.0/"):
+        return dict(json.loads((folder / "stac-spec" / "v1.1.0" / url.rsplit("/", 1)[1]).read_bytes()))
+    if url.startswith("https://geojson.org/schema/"):
+        return dict(json.loads((folder / "geojson" / url.rsplit("/", 1)[1]).read_bytes()))
+    extension = url.removeprefix("https://stac-extensions.github.io/").removesuffix("/schema.json")
+    if extension in _UNPREFIXED:
+        return {"$schema": "http://json-schema.org/draft-07/schema#", "$id": f"{url}#", "type": "object", **_UNPREFIXED[extension]}
+    prefix, fields = {path: (prefix, fields) for prefix, (path, fields) in _FIELDS.items()}[extension]
+    return _schema(prefix, extension, fields)
+
+
 def _schema(prefix: str, path: str, fields: dict[str, Any]) -> dict[str, Any]:
     uri = f"https://stac-extensions.github.io/{path}/schema.json"
     known = {
@@ -126,9 +188,10 @@ def _schema(prefix: str, path: str, fields: dict[str, Any]) -> dict[str, Any]:
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": f"{uri}#",
         "type": "object",
-        "required": ["type", "properties", "assets", "stac_extensions"],
+        "required": ["type", "stac_extensions"],
         "properties": {
-            "type": {"const": "Feature"},
+            "type": {"enum": ["Feature", "Collection"]},
+            "item_assets": {"type": "object", "additionalProperties": {"$ref": "#/definitions/part"}},
             "stac_extensions": {"type": "array", "contains": {"const": uri}},
             "properties": {"$ref": "#/definitions/part"},
             "assets": {"type": "object", "additionalProperties": {"$ref": "#/definitions/part"}},
@@ -140,8 +203,9 @@ def _schema(prefix: str, path: str, fields: dict[str, Any]) -> dict[str, Any]:
 def check_item(item: pystac.Item) -> None:
     """Validate an item against STAC 1.1 and its extensions; raises where it is invalid or uses an extension that it does not declare."""
     validator = JsonSchemaSTACValidator()
-    for prefix, (path, fields) in _FIELDS.items():
-        validator.schema_cache[f"https://stac-extensions.github.io/{path}/schema.json"] = _schema(prefix, path, fields)
+    for path in [*_UNPREFIXED, *(path for path, _ in _FIELDS.values())]:
+        url = f"https://stac-extensions.github.io/{path}/schema.json"
+        validator.schema_cache[url] = published(url)
     pystac.validation.validate(item, validator=validator)
     declared = " ".join(item.stac_extensions)
     names = set(item.properties)

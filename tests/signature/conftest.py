@@ -1,19 +1,74 @@
-"""A real server for each module, on a free port with an empty store."""
+"""A real server for each module, on a free port with an empty store; everything on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
+import itertools
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
 import pytest
 from earthself.signature.client import SignatureClient
+from earthself.signature.errors import NotFound
+from earthself.signature.store import Store
 from earthself.signature.testing import running_server
+from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
 from hypothesis import settings
 
+sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("patient", deadline=None, database=None)  # a busy machine is no failure
 settings.load_profile("patient")
+NUMBER = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A PostgreSQL with PostGIS; skips where there is none."""
+    with ExitStack() as running:
+        try:
+            made = running.enter_context(running_postgres())
+        except NotFound as error:
+            if str(error) != HOW_TO_GET:
+                raise
+            pytest.skip(HOW_TO_GET)
+        yield made
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def new_database(request, tmp_path_factory):
+    """Call it for the URL of a new, empty database."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("databases")
+        return lambda: f"sqlite:///{folder / f'{next(NUMBER)}.sqlite'}"
+    return request.getfixturevalue("cluster").new_database
+
+
+@pytest.fixture
+def open_store(new_database):
+    """Call it with a folder to open the store there, each time with the same database for the same folder; closed at the end."""
+    databases, opened = {}, []
+
+    def opening(home):
+        if home not in databases:
+            databases[home] = new_database()
+        store = Store.open(home, databases[home])
+        opened.append(store)
+        return store
+
+    yield opening
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running_server(tmp_path_factory.mktemp("store") / "home") as running:
+def database_url(new_database):
+    """Of the module's server."""
+    return new_database()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, database_url):
+    with running_server(tmp_path_factory.mktemp("store") / "home", "--database-url", database_url) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from earthself.signature.cli import app
 from earthself.signature.lazy import pixels_of
+from earthself.signature.tables import VERSION
 from earthself.signature.testing import feature, geotiff, layers
 from typer.testing import CliRunner
 
@@ -17,7 +18,8 @@ CODES = np.full((50, 60), 312, "uint16")
 
 
 @pytest.fixture(autouse=True)
-def home(server, monkeypatch):
+def home(server, database_url, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_DATABASE_URL", database_url)
     monkeypatch.setenv("EARTHSELF_SIGNATURE_SERVER", server.target)
     monkeypatch.setenv("EARTHSELF_SIGNATURE_HOME", str(server.log.parent / "home"))
     monkeypatch.delenv("EARTHSELF_SIGNATURE_TOKEN", raising=False)
@@ -143,10 +145,10 @@ def test_stats_count_beside_the_running_server(tmp_path):
     assert found["products_with_code"]["312"] >= 1
     assert found["bytes"] > 1000
     assert "312  in " in run("stats").stdout
-    assert "holds no store" in run("stats", "--home", tmp_path, code=65).output
+    assert "holds no store" in run("stats", "--database-url", f"sqlite:///{tmp_path}/none.sqlite", code=69).output
 
 
-def test_exit_codes_say_whose_fault_it_is(tmp_path):
+def test_exit_codes_say_whose_fault_it_is(tmp_path, monkeypatch):
     assert "'nobody' is not stored" in run("get", "nobody", code=69).output
     assert "cannot be read" in run("list", "--wkt", "POLYGON((", code=65).output
     run("list", "--limit", "many", code=2)
@@ -155,13 +157,15 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path):
     assert gone["retry"] is True
     assert "127.0.0.1:9 does not answer" in gone["error"]
     assert "in use by another" in run("migrate", code=1).output
-    assert lines(run("migrate", "--home", tmp_path / "new", "--json")) == [{"before": None, "after": "0002"}]
-    assert run("migrate", "--home", tmp_path / "new").stdout == "tables at version 0002\n"
+    monkeypatch.delenv("EARTHSELF_SIGNATURE_DATABASE_URL")
+    assert lines(run("migrate", "--home", tmp_path / "new", "--json")) == [{"before": None, "after": VERSION}]
+    assert run("migrate", "--home", tmp_path / "new").stdout == f"tables at version {VERSION}\n"
 
 
-def test_a_port_in_use_is_said(server, tmp_path):
+def test_a_port_in_use_is_said(server, tmp_path, monkeypatch):
     port = server.target.split(":")[1]
     command = [sys.executable, "-m", "earthself.signature", "serve", "--port", port, "--home", str(tmp_path / "other"), "--json"]
+    monkeypatch.delenv("EARTHSELF_SIGNATURE_DATABASE_URL")
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in json.loads(done.stderr.splitlines()[-1])["error"]

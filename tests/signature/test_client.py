@@ -15,12 +15,12 @@ from earthself.signature import lazy, services
 from earthself.signature.client import AccessRefused, AlreadyExists, BadSignature, NotFound, SignatureClient, SignatureError, Unavailable
 from earthself.signature.filters import ALL_CODES
 from earthself.signature.rpc import Connection, Rpc
-from earthself.signature.server import V1_PATHS, V2_PATHS
 from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, geotiff, layers
 from earthself.signature.wire import POOL
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from google.protobuf.message_factory import GetMessageClass
+from public_server import public_server
 from rasterio.crs import CRS
 
 CODES = np.full((50, 60), 311, "uint16")
@@ -247,22 +247,10 @@ def test_an_answer_that_does_not_come_ends_after_the_timeout():
 
 @pytest.fixture(scope="module")
 def public_only(tmp_path_factory):
-    """A server of the public interface without our own service."""
+    """A client of a server without our own service."""
     store = Store.open(tmp_path_factory.mktemp("public") / "home")
-    server = grpc.server(ThreadPoolExecutor(4))
-    for path, answer in [(path, services.V1(store)) for path in V1_PATHS] + [(path, services.V2(store, 0.5)) for path in V2_PATHS]:
-        handlers = {}
-        for method in POOL.FindServiceByName(path).methods:
-            kind = grpc.unary_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
-            request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-            function = getattr(answer, method.name)
-            handlers[method.name] = kind(lambda r, _, f=function: f(r), request.FromString, response.SerializeToString)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(path, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    with SignatureClient(f"127.0.0.1:{port}", timeout=20) as connected:
+    with public_server(store) as target, SignatureClient(target, timeout=20) as connected:
         yield connected
-    server.stop(0).wait()
     store.close()
 
 

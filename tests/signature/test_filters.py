@@ -10,9 +10,10 @@ import pytest
 import shapely
 from earthself.data.area import Area
 from earthself.signature import filters, product
-from earthself.signature.catalog import Catalog, IdTaken, Stored
+from earthself.signature.catalog import Catalog
 from earthself.signature.errors import BadSignature
 from earthself.signature.rasters import Grid, Layer
+from earthself.signature.rows import Stored, code_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate
@@ -25,13 +26,13 @@ NUMBER = itertools.count()
 def stored(name, geometry, created="2020-01-01T00:00:00Z", codes=(311,)):
     said = {"creation_date": created, "publication_date": created, "product_type": "S2MSI2A", "cloud_cover": 0}
     made = product.from_parts(name, mapping(geometry), said)
-    layer = Layer("segmentation", GRID, "uint16", "0" * 64, 1, dict.fromkeys(codes, 5))
-    return Stored(made, (layer,), name, made.digest(), None)
+    layer = Layer("segmentation", GRID, "uint16", "0" * 64, 1)
+    return Stored(made, (layer,), name, made.digest(), None, code_shares(dict.fromkeys(codes, 5), 0.01))
 
 
 @pytest.fixture
-def catalog(tmp_path):
-    made = Catalog(f"sqlite:///{tmp_path / f'{next(NUMBER)}.sqlite'}")
+def catalog(new_database):
+    made = Catalog(new_database())
     made.migrate()
     yield made
     made.close()
@@ -61,9 +62,9 @@ quadrangles = st.builds(
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(new_database):
     """One catalogue for the many examples of a property; they tell their products apart by id."""
-    made = Catalog(f"sqlite:///{tmp_path_factory.mktemp('shared') / 'db.sqlite'}")
+    made = Catalog(new_database())
     made.migrate()
     yield made
     made.close()
@@ -74,7 +75,7 @@ def shared(tmp_path_factory):
 def test_area_finds_exactly_the_footprints_that_it_meets(shared, footprints, area):
     shapes = {f"area-{next(NUMBER)}": shape for shape in footprints}
     for name, footprint in shapes.items():
-        shared.insert(stored(name, footprint))
+        shared.put(stored(name, footprint))
     whole = shapely.union_all(area)
     met = {name for name, footprint in shapes.items() if Area.from_conf(mapping(footprint)).geometry.intersects(whole)}
     assert set(found(shared, wkt=shapely.GeometryCollection(area).wkt, product_ids=shapes)) == met
@@ -82,13 +83,13 @@ def test_area_finds_exactly_the_footprints_that_it_meets(shared, footprints, are
 
 def test_a_box_that_touches_is_no_footprint_that_touches(catalog):
     triangle = shapely.Polygon([(10, 50), (11, 50), (10, 51)])
-    catalog.insert(stored("P", triangle))
+    catalog.put(stored("P", triangle))
     assert found(catalog, wkt=box(10.8, 50.8, 11, 51).wkt) == []
     assert found(catalog, wkt=box(10.4, 50.4, 11, 51).wkt) == ["P"]
 
 
 def test_a_footprint_over_the_antimeridian_is_found_on_both_sides_only(catalog):
-    catalog.insert(stored("P", shapely.Polygon([(179.5, 0), (-179.5, 0), (-179.5, 1), (179.5, 1)])))
+    catalog.put(stored("P", shapely.Polygon([(179.5, 0), (-179.5, 0), (-179.5, 1), (179.5, 1)])))
     assert found(catalog, wkt="POLYGON((179 0,179.8 0,179.8 1,179 1,179 0))") == ["P"]
     assert found(catalog, wkt="POLYGON((-179.8 0,-179 0,-179 1,-179.8 1,-179.8 0))") == ["P"]
     assert found(catalog, wkt="POLYGON((180.1 0,181 0,181 1,180.1 1,180.1 0))") == ["P"]
@@ -97,7 +98,7 @@ def test_a_footprint_over_the_antimeridian_is_found_on_both_sides_only(catalog):
 
 
 def test_a_wide_area_is_meant_as_drawn(catalog):
-    catalog.insert(stored("P", box(0, 0, 1, 1)))
+    catalog.put(stored("P", box(0, 0, 1, 1)))
     assert found(catalog, wkt="POLYGON((-170 -60,0 -60,170 -60,170 60,0 60,-170 60,-170 -60))") == ["P"]
     assert found(catalog, wkt="POLYGON((-180 -60,180 -60,180 60,-180 60,-180 -60))") == ["P"]
     assert found(catalog, wkt="POLYGON((0 -60,360 -60,360 60,0 60,0 -60))") == ["P"]
@@ -124,8 +125,8 @@ def test_an_edge_of_two_meanings_is_refused_with_both_ways_to_write_it(wkt):
 
 
 def test_an_area_over_the_antimeridian_finds_what_lies_there_and_nothing_else(catalog):
-    catalog.insert(stored("greenwich", box(3, 5, 3.1, 5.1)))
-    catalog.insert(stored("antimeridian", shapely.Polygon([(179.9, 5), (-179.9, 5), (-179.9, 5.1), (179.9, 5.1)])))
+    catalog.put(stored("greenwich", box(3, 5, 3.1, 5.1)))
+    catalog.put(stored("antimeridian", shapely.Polygon([(179.9, 5), (-179.9, 5), (-179.9, 5.1), (179.9, 5.1)])))
     split = Area.from_conf({"type": "Polygon", "coordinates": [[[170, 0], [-170, 0], [-170, 10], [170, 10], [170, 0]]]})
     assert found(catalog, wkt=split.wkt) == ["antimeridian"]
     assert found(catalog, wkt="POLYGON((170 0,190 0,190 10,170 10,170 0))") == ["antimeridian"]
@@ -138,7 +139,7 @@ instants = st.datetimes(datetime(2015, 1, 1), datetime(2025, 1, 1)).map(lambda t
 @given(instants, st.integers(-2_000, 2_000), st.integers(-2_000, 2_000))
 def test_periods_hold_their_start_and_not_their_end(shared, created, first, last):
     name = f"period-{next(NUMBER)}"
-    shared.insert(stored(name, box(0, 0, 1, 1), created.isoformat()))
+    shared.put(stored(name, box(0, 0, 1, 1), created.isoformat()))
     nanos = (created - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
     start, end = (Stamp(*divmod(nanos + offset, 1_000_000_000)) for offset in sorted((first, last)))
     inside = min(first, last) <= 0 < max(first, last)
@@ -151,7 +152,7 @@ def test_products_come_newest_first_over_many_pages(catalog, monkeypatch):
     order = np.random.default_rng(7).permutation(70)
     for n in order:
         # Two of each instant: then the id decides.
-        catalog.insert(stored(f"P{n:02}", box(n / 10, 0, n / 10 + 0.05, 1), (start + timedelta(minutes=int(n) // 2)).isoformat()))
+        catalog.put(stored(f"P{n:02}", box(n / 10, 0, n / 10 + 0.05, 1), (start + timedelta(minutes=int(n) // 2)).isoformat()))
     expected = sorted((f"P{n:02}" for n in range(70)), key=lambda name: (-(int(name[1:]) // 2), name))
     assert found(catalog) == expected
     assert found(catalog, limit=30) == expected[:30]
@@ -159,10 +160,24 @@ def test_products_come_newest_first_over_many_pages(catalog, monkeypatch):
     assert found(catalog, wkt=box(3.5, 0, 8, 1).wkt, limit=28) == east[:28]
 
 
+def test_a_raster_over_a_pole_is_found_from_all_sides(catalog):
+    arctic = Grid("EPSG:3413", (10.0, 0.0, -60_000.0, 0.0, -10.0, 50_000.0), 10_980, 10_980)
+    beside = Grid("EPSG:3413", (10.0, 0.0, 60_000.0, 0.0, -10.0, 50_000.0), 10_980, 10_980)
+    for name, grid in (("over", arctic), ("beside", beside)):
+        catalog.put(stored(name, shapely.geometry.shape(grid.outline())))
+        assert Area.from_conf(grid.outline()).geodesic_m2 == pytest.approx(10_980**2 * 100 * 1.06, rel=0.01)
+    for lon in range(-180, 181, 30):
+        assert "over" in found(catalog, wkt=f"POINT({lon} 89.8)")
+    assert found(catalog, wkt="POINT(45 89.25)") == ["beside"]
+    assert found(catalog, wkt="POINT(-135 89.5)") == ["over"]
+    assert found(catalog, wkt="POINT(-135 88.9)") == []
+    assert found(catalog, wkt=box(-180, 85, 180, 90).wkt) == ["beside", "over"]
+
+
 def test_filters_combine_all_of_and_are_any_of_inside(catalog):
-    catalog.insert(stored("A", box(0, 0, 1, 1), "2020-01-01T00:00:00Z", (311, 211)))
-    catalog.insert(stored("B", box(0, 0, 1, 1), "2020-01-02T00:00:00Z", (312,)))
-    catalog.insert(stored("C", box(5, 5, 6, 6), "2020-01-03T00:00:00Z", (3,)))
+    catalog.put(stored("A", box(0, 0, 1, 1), "2020-01-01T00:00:00Z", (311, 211)))
+    catalog.put(stored("B", box(0, 0, 1, 1), "2020-01-02T00:00:00Z", (312,)))
+    catalog.put(stored("C", box(5, 5, 6, 6), "2020-01-03T00:00:00Z", (3,)))
     assert found(catalog, categories=["31"]) == ["B", "A"]
     assert found(catalog, categories=["3"]) == ["C", "B", "A"]
     assert found(catalog, categories=["311"]) == ["A"]
@@ -174,22 +189,21 @@ def test_filters_combine_all_of_and_are_any_of_inside(catalog):
 
 
 def test_empty_strings_are_absent(catalog):
-    catalog.insert(stored("A", box(0, 0, 1, 1)))
+    catalog.put(stored("A", box(0, 0, 1, 1)))
     assert found(catalog, wkt="", product_ids=[""], categories=[""]) == ["A"]
     assert found(catalog, wkt="  ", product_ids=["", "B"]) == []
 
 
 def test_a_bare_string_of_an_old_client_is_one_id(catalog):
     for name in ("S2A", "S", "X"):
-        catalog.insert(stored(name, box(0, 0, 1, 1)))
+        catalog.put(stored(name, box(0, 0, 1, 1)))
     assert found(catalog, product_ids="S2A") == ["S", "S2A"]
     assert found(catalog, product_ids=["X"]) == ["X"]
 
 
 def test_an_id_is_taken_once_and_nothing_of_the_second_stays(catalog):
-    catalog.insert(stored("A", box(0, 0, 1, 1), codes=(311,)))
-    with pytest.raises(IdTaken):
-        catalog.insert(stored("A", box(5, 5, 6, 6), codes=(512,)))
+    catalog.put(stored("A", box(0, 0, 1, 1), codes=(311,)))
+    assert catalog.put(stored("A", box(5, 5, 6, 6), codes=(512,))) is False
     assert found(catalog, categories=["512"]) == found(catalog, wkt=box(5, 5, 6, 6).wkt) == []
 
 

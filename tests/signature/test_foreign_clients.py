@@ -55,7 +55,7 @@ def test_a_session_of_an_existing_client(server, stubs, library, services):
     assert maskless == ["INVALID_ARGUMENT", "cloud_mask is missing; send a GeoTIFF (1 for cloud and 0 for the rest)"]
     assert name in [one["product_id"] for one in ids]
     assert [one["product_id"] for one in bare] == [one["product_id"] for one in period] == [name]
-    assert bare[0]["segmentation"] > 500
+    assert bare[0]["segmentation"] > 300
     assert bare[0]["cloud_cover"] == 12.5
     assert bare[0]["browse_url"] == said["properties"]["browse_url"]
     assert crossed[0] == "INVALID_ARGUMENT"

@@ -11,8 +11,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-import sqlalchemy as sa
-from earthself.signature import rasters, server
+from earthself.signature import calls, rasters
 from earthself.signature.errors import StoreFull
 from earthself.signature.product import from_feature
 from earthself.signature.store import Store
@@ -102,11 +101,11 @@ def full_database(connection):
 
 def test_every_word_for_a_full_disk_has_one_status(tmp_path):
     store = Store.open(tmp_path)
-    with pytest.raises(sa.exc.OperationalError) as database, store.catalog._writing.begin() as connection:
+    with pytest.raises(StoreFull) as database, store.catalog._writing() as connection:
         full_database(connection)
     store.close()
     for error in (StoreFull("no room"), OSError(28, "No space left on device"), database.value):
-        status, text = server._status(error)
+        status, text = calls._status(error)
         assert status == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "room" in text
 

@@ -27,7 +27,7 @@ def cut(path):
 
 def flipped(path):
     content = bytearray(path.read_bytes())
-    content[-40:-20] = bytes(byte ^ 0xFF for byte in content[-40:-20])
+    content[-10:-2] = bytes(byte ^ 0xFF for byte in content[-10:-2])
     path.write_bytes(content)
 
 

@@ -14,6 +14,7 @@ from earthself.signature.product import from_feature
 from earthself.signature.shelves import Shelves
 from earthself.signature.store import Store
 from earthself.signature.testing import feature, layers
+from older import make_older
 from typer.testing import CliRunner
 
 RASTERS = layers(np.full((50, 60), 311, "uint16"))
@@ -46,10 +47,7 @@ def whole(home, url=None):
 def without_ids(home):
     """Make a store what it was before there were ids."""
     (home / "store-id").unlink()
-    with sqlite3.connect(home / "earthsignature.sqlite") as database:
-        database.execute("DROP TABLE store")
-        database.execute("UPDATE signature_version SET version_num = '0001'")
-    database.close()
+    make_older(home, "0001")
 
 
 def test_a_mistyped_database_deletes_nothing_and_is_not_made(tmp_path):
@@ -157,10 +155,10 @@ def test_what_an_interrupted_call_left_is_still_removed(tmp_path):
 def test_a_row_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch):
     store = Store.open(tmp_path)
 
-    def broken(_stored):
+    def broken(_stored, **_):
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(store.catalog, "insert", broken)
+    monkeypatch.setattr(store.catalog, "put", broken)
     with pytest.raises(sqlite3.OperationalError):
         put(store, "A")
     assert Shelves(tmp_path).places() == set()
@@ -172,6 +170,6 @@ def test_stats_make_no_database(tmp_path):
     from earthself.signature.cli import app
 
     done = CliRunner().invoke(app, ["stats", "--home", str(tmp_path), "--database-url", f"sqlite:///{tmp_path}/typo.sqlite"])
-    assert done.exit_code == 65
+    assert done.exit_code == 69
     assert "typo.sqlite holds no store" in done.output
     assert list(tmp_path.iterdir()) == []

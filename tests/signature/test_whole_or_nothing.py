@@ -127,7 +127,7 @@ def test_readers_go_on_while_a_product_is_written(tmp_path):
         for name, content in layers(CODES).items():
             upload.path(name).write_bytes(content)
         store.create(from_feature(feature("P")), upload, ())
-    with store.catalog._writing.begin() as writing:
+    with store.catalog._writing() as writing:
         writing.exec_driver_sql("UPDATE product SET product_type = 'another'")
         assert store.get("P").product.product_type == "S2MSI2A"
     assert store.get("P").product.product_type == "another"

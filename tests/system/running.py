@@ -81,7 +81,7 @@ def served(folder: Path, port: int) -> Iterator[None]:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    ports = {"EARTHSELF_PORT": "0", "EARTHSELF_SIGNATURE_PORT": "0", "EARTHSELF_SAMPLE_PORT": "0"}
+    ports = {"EARTHSELF_PORT": "0", "EARTHSELF_SIGNATURE_PORT": "0", "EARTHSELF_DATA_PORT": "0", "EARTHSELF_SAMPLE_PORT": "0"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EARTHSELF_")}
     return {**kept, **ports, "EARTHSELF_HOME": str(home), **more}
 

@@ -61,12 +61,15 @@ def test_status_tells_all_programs_for_people_and_machines(started: Started) -> 
         "api-server",
         "dag-processor",
         "earthsignature",
+        "earthsignature-web",
         "sample",
         "scheduler",
         "triggerer",
     }
     assert set(told["health"].values()) == {"healthy"}
-    assert started.running.url in local("status", **environ).stdout
+    shown = local("status", **environ).stdout
+    assert started.running.url in shown
+    assert started.running.data in shown
 
 
 def test_a_second_stack_of_the_same_home_is_refused(started: Started) -> None:
@@ -84,7 +87,10 @@ def test_a_port_in_use_is_refused_with_port_and_variable(started: Started, tmp_p
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         signature = str(taken.getsockname()[1])
-        assert f"port {signature}" in local("up", **environment(tmp_path, EARTHSELF_SIGNATURE_PORT=signature)).stderr
+        for variable in ("EARTHSELF_SIGNATURE_PORT", "EARTHSELF_DATA_PORT"):
+            said = local("up", **environment(tmp_path, **{variable: signature})).stderr
+            assert f"port {signature}" in said
+            assert variable in said
 
 
 def test_a_dag_file_of_ones_own_folder_runs(started: Started) -> None:
@@ -103,6 +109,23 @@ def test_a_map_is_finished_though_the_scheduler_and_the_signature_server_are_kil
         assert now[name].state == "RUNNING"
         assert now[name].pid != before[name]
     until(lambda: started.stack.status().up, "all is well again")
+
+
+def test_what_a_run_signed_and_published_is_served_as_stac_tiles_and_maps(started: Started) -> None:
+    run = started.client().land_cover_map(area=[12.9235, 47.752, 12.9555, 47.7845], **DAY)
+    assert run.wait(timeout=200, interval=0.2).result["status"] == "complete"
+    base = started.running.data
+    found = httpx.get(f"{base}/search", params={"bbox": "12.92,47.75,12.96,47.79", "filter": "eo:cloud_cover <= 60"}).json()
+    assert found["features"]
+    layer = next(link["href"] for link in found["features"][0]["links"] if link["rel"] == "tilejson")
+    assert httpx.get(layer).json()["tiles"][0].startswith(base)
+    folder = started.stack.home.workspace / "runs" / "land_cover_map" / run.run_id
+    result = json.loads((folder / "item.json").read_text())["id"]
+    map_page = f"{base}/results/{result}/map"
+    assert f'href="{map_page}"' in (folder / "report.html").read_text()
+    assert httpx.get(map_page).status_code == 200
+    tile = httpx.get(f"{base}/results/{result}/land_cover/preview.png")
+    assert (tile.status_code, tile.headers["content-type"]) == (200, "image/png")
 
 
 def test_the_web_interface_opens(started: Started) -> None:

@@ -96,13 +96,14 @@ def refusal(answer: httpx.Response, provider: str, url: str) -> DataError:
     if status in (404, 410):
         return NotThere(f"{provider} has no {where} any more ({status}); search again, or choose another provider")
     if status in _RETRIED:
-        wait = _retry_after(answer)
+        wait = retry_after(answer)
         asks = "" if wait is None else f" and asks to wait {wait:.0f} s"
         return Busy(f"{provider} is busy or broken: {where} answers {status}{asks}; try again later", wait)
     return DataError(f"{provider} answers {status} to a request for {where}; choose another provider, or report it there")
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
+def retry_after(answer: httpx.Response) -> float | None:
+    """The seconds that a server asks to wait, or None."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isdecimal():
         return float(text)

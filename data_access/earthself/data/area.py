@@ -19,6 +19,7 @@ from shapely.geometry import MultiPolygon, Polygon, box, mapping
 from shapely.ops import unary_union
 
 _MAX_VERTICES = 100_000
+_ROUNDING = 1e-9
 _SWAPPED = "longitude comes first, then latitude: were they swapped?"
 _WHAT_IS_AN_AREA = "give [west, south, east, north] in degrees, or a GeoJSON Polygon or MultiPolygon (longitude, latitude)"
 
@@ -217,9 +218,16 @@ def _unwrapped_ring(points: list[tuple[float, float]]) -> list[tuple[float, floa
             turns += 1 if lon < before else -1
         # Whole turns are added to what was given: adding up steps would let the ring miss its own start by a rounding.
         out.append((lon + 360 * turns, lat))
-    if abs(out[-1][0] - out[0][0]) > 1e-9:
-        raise BadInput("the area goes round a pole; draw it with edges along longitude -180, the pole and longitude 180")
-    return out
+    return out if abs(out[-1][0] - out[0][0]) < _ROUNDING else _over_the_pole(out)
+
+
+def _over_the_pole(ring: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Close a ring that goes once round the earth along its pole: the one of the hemisphere that it lies in."""
+    south, north = min(lat for _, lat in ring), max(lat for _, lat in ring)
+    if abs(abs(ring[-1][0] - ring[0][0]) - 360) > _ROUNDING or south <= 0 <= north:
+        raise BadInput("the area goes round the earth, and over which pole is not said; draw edges along -180, the pole and 180")
+    pole = 90.0 if south > 0 else -90.0
+    return [*ring, (ring[-1][0], pole), (ring[0][0], pole), ring[0]]
 
 
 def _check_range(points: list[tuple[float, float]]) -> None:

@@ -14,13 +14,18 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from earthself.data import session
+from earthself.data.broker import Account, Broker, Gate, Grant
 from earthself.data.deadline import TooLong, within
-from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, NotThere, TryAgain
+from earthself.data.eodag_errors import status_of, translated
+from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, TryAgain
+from earthself.data.items import ORDER_LINK
 from earthself.data.query import SearchRequest, SourceConfig
 from earthself.data.retries import Busy, RetryPolicy
 
@@ -32,6 +37,7 @@ _PAGE = 250
 _EMPTY_PAGES = 3  # that many in a row without anything new, and the rest is taken for the same
 # EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
 _AS_STATED = "earthself:stated"
+_SEARCH_AUTH = ("search_auth", "auth")
 _AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
 
 # What EODAG's own settings make harder than it is: Earth Search's COGs lie in the open under https, EODAG only offers them as s3
@@ -50,15 +56,17 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
 class Catalogue:
     """EODAG, set up from one `SourceConfig`, loaded at first use."""
 
-    def __init__(self, config: SourceConfig, retries: RetryPolicy | None = None) -> None:
-        """Nothing happens yet."""
+    def __init__(self, config: SourceConfig, retries: RetryPolicy | None = None, broker: Broker | None = None) -> None:
+        """Nothing happens yet. Searches ask the broker for their turn, where there is one."""
         self.config = config
+        self.broker = broker
         self.retries = retries or RetryPolicy(attempts=config.attempts)
         self.deadline = max(10.0, 4 * config.timeout)
         self._dag: EODataAccessGateway | None = None
         self._known: dict[str, Any] = {}
         self._locked: set[str] = set()
         self._lock = threading.Lock()
+        self._here = threading.local()
 
     def providers(self) -> list[str]:
         """Names of all providers that can be asked."""
@@ -112,6 +120,22 @@ class Catalogue:
                 return True
         return any(urlsplit(href).scheme == "s3" for href in hrefs)
 
+    def session(self, provider: str, href: str, topics: Sequence[str] = ("auth", "download_auth")) -> tuple[str, str | None] | None:
+        """Name of the session that requests to this address need, and the pattern of addresses that it is for; None where they need none.
+
+        Raises `BadInput` for a provider that is not known.
+        """
+        if provider not in self.providers():
+            raise BadInput(f"the product is of provider {provider!r}, which is not in the provider settings of this task; add it")
+        config = self._known[provider].config
+        for topic in topics:
+            auth = getattr(config, topic, None)
+            pattern = getattr(auth, "matching_url", None)
+            if auth is not None and (pattern is None or re.match(pattern, href)):
+                name = session.name_of(auth)
+                return None if name is None else (name, pattern)
+        return None
+
     def scrub(self, text: str) -> str:
         """The text on one line, without any of the configured secrets."""
         for secrets in self.config.credentials.values():
@@ -120,10 +144,44 @@ class Catalogue:
         return " ".join(text.split())[:300]
 
     def _page(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None = None) -> SearchResult:
-        return self.patiently(provider, lambda: self._search(provider, request, size, onward))
+        account = self.config.account(provider)
+        self.gateway()
 
-    def _search(self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None) -> SearchResult:
+        def work(refused: str | None = None) -> SearchResult:
+            grant = self._grant_for_search(account, refused)  # asks for a turn of its own, so it comes first
+            search = partial(self._search, provider, request, size, onward, grant)
+            try:
+                return self.once(provider, search, Gate(self.broker, account))
+            except CredentialsRefused:
+                if grant is None or refused:
+                    raise
+                return work(grant.id)
+
+        return self.retries.run(work)
+
+    def _grant_for_search(self, account: Account, refused: str | None) -> Grant | None:
+        """The session that searches are made in, the account's one; None where they need none."""
+        search = self._provider(account.provider).search_config
+        address = str(getattr(search, "api_endpoint", ""))
+        found = self.session(account.provider, address, _SEARCH_AUTH) if getattr(search, "need_auth", False) else None
+        if found is None or self.broker is None:
+            return None
+
+        def log_in(before: Grant | None) -> Grant:
+            manager = self.gateway()._plugins_manager  # noqa: SLF001
+            return self.once(
+                account.provider,
+                lambda: session.log_in(next(manager.get_auth_plugins(account.provider, address, search)), before),
+                Gate(self.broker, account),
+            )
+
+        return self.broker.token(account, found[0], log_in, refused)
+
+    def _search(
+        self, provider: str, request: SearchRequest, size: int, onward: tuple[str, str] | None, grant: Grant | None
+    ) -> SearchResult:
         dag = self.gateway()
+        self._here.auth = grant and session.as_auth(grant)
         if not self.offers(provider, request.collection):
             raise BadInput(f"provider {provider} does not offer {request.collection}; choose another provider or collection")
         criteria: dict[str, Any] = {}
@@ -144,20 +202,27 @@ class Catalogue:
         paging = {"limit": size, "page": 1, "next_page_token": token, "next_page_token_key": key}
         return dag._do_search(plugin, count=onward is None, raise_errors=True, validate=False, **paging, **criteria)  # noqa: SLF001
 
-    def patiently(self, provider: str, work: Callable[[], _T]) -> _T:
-        """Call EODAG as `once`, and again while its failure may pass."""
-        return self.retries.run(lambda: self.once(provider, work))
+    def once(self, provider: str, work: Callable[[], _T], gate: Gate | None = None, what: str = "search") -> _T:
+        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours; with a gate as one request of the account.
 
-    def once(self, provider: str, work: Callable[[], _T]) -> _T:
-        """Call EODAG, for at most the seconds of the deadline, and turn its errors into ours."""
+        `what` the call is for is said where the provider refuses it.
+        """
+        gate = gate or Gate()
+        gate.enter()
         try:
-            return within(self.deadline, work)
-        except DataError:
+            made = within(self.deadline, work)
+        except DataError as error:
+            gate.answered(0 if error.retry else 200)
             raise
         except TooLong:
+            gate.answered(0)
             raise TryAgain(f"{provider} did not answer within {self.deadline:g} s; try again later") from None
         except Exception as error:  # noqa: BLE001 - plugins raise whatever their libraries raise
-            raise _translate(error, provider, self) from None
+            ours = translated(error, provider, what, self.scrub, self.config.timeout)
+            gate.answered(status_of(error) or 0, ours.wait if isinstance(ours, Busy) else None)
+            raise ours from None
+        gate.answered(200)
+        return made
 
     def gateway(self) -> EODataAccessGateway:
         """EODAG, set up."""
@@ -196,6 +261,10 @@ class Catalogue:
         from eodag.config import EODAGSettings
 
         dag = EODataAccessGateway(settings=EODAGSettings(cfg_dir=self._settings_folder(), strict_collections=True))
+        manager = dag._plugins_manager  # noqa: SLF001
+        # EODAG has no other way to search with a login that it did not fetch itself.
+        own = manager.get_auth
+        manager.get_auth = lambda *args, **kwargs: getattr(self._here, "auth", None) or own(*args, **kwargs)
         try:
             _add(dag, extra)
             self._tune(dag)
@@ -258,45 +327,6 @@ def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
         raise BadInput(f"the settings of provider {min(lost)!r} are not usable: it needs url, search (or api), products, download")
 
 
-def _translate(error: Exception, provider: str, catalogue: Catalogue) -> DataError:
-    import requests
-    from eodag.utils import exceptions as theirs
-
-    response = _response(error)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    text = catalogue.scrub(str(error.args[-1]) if error.args else "") or type(error).__name__
-    if isinstance(error, (theirs.AuthenticationError, theirs.MisconfiguredError)) or status in (401, 403):
-        if status in (429, 500, 502, 503, 504):
-            return _busy(f"the login server of {provider} is busy or broken ({status}); try again later", response)
-        return CredentialsRefused(
-            f"{provider} refuses the login ({text}); set or renew its credentials in the provider settings (connection `eodag`)"
-        )
-    if isinstance(error, theirs.QuotaExceededError) or status == 429:
-        return _busy(f"{provider} has had enough requests for now (429); try again later", response)
-    if isinstance(error, (theirs.TimeOutError, requests.Timeout)) or "timed out" in text:
-        return TryAgain(f"{provider} sent nothing for {catalogue.config.timeout:g} s; try again later")
-    if status is not None and (status >= 500 or status == 408):
-        return _busy(f"{provider} is busy or broken ({status}); try again later", response)
-    if status is None and isinstance(error, (theirs.RequestError, requests.RequestException, OSError)):
-        return TryAgain(f"{provider} cannot be reached ({text}); try again later")
-    if status == 404:
-        return NotThere(f"{provider} has no search at its configured address (404); mend its address in the provider settings")
-    return DataError(f"{provider} refuses the search ({text}); choose another provider")
-
-
-def _busy(message: str, response: Any) -> TryAgain:  # noqa: ANN401
-    text = str(getattr(response, "headers", {}).get("Retry-After", "")).strip()
-    return Busy(message, float(text) if text.isdecimal() else None)
-
-
-def _response(error: BaseException | None) -> Any:  # noqa: ANN401 - a requests response
-    while error is not None:
-        if getattr(error, "response", None) is not None:
-            return error.response  # type: ignore[attr-defined]
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def _matched(result: SearchResult) -> int | None:
     number = result.number_matched
     return number if isinstance(number, int) and not isinstance(number, bool) else None
@@ -321,6 +351,8 @@ def _item(product: Any) -> dict[str, Any]:  # noqa: ANN401 - EODAG's product
     known = {**product.properties, **product.properties.get(_AS_STATED, {})}
     properties = {k: v for k, v in known.items() if k not in ("id", _AS_STATED) and not k.startswith("eodag:") and v is not None}
     properties.setdefault("datetime", product.properties.get("start_datetime"))
+    if order := product.properties.get("eodag:order_link"):
+        properties[ORDER_LINK] = order
     assets = {key: dict(asset.as_dict()) for key, asset in product.assets.items() if asset.get("href")}
     link = product.properties.get("eodag:download_link")
     if link and not assets:

@@ -6,6 +6,8 @@ treat them alike: `exit_code` is what a process ends with, `retry` is whether an
 
 from __future__ import annotations
 
+import errno
+
 
 class EarthSelfError(Exception):
     """The root of all errors that EarthSelf raises on purpose; the message names the value, the limit and the next step."""
@@ -51,5 +53,16 @@ class ProductChanged(TryAgain):
     """What lies behind an address is no longer what it was at the first read: pixels of two states must not be mixed."""
 
 
+class NoRoom(DataError):
+    """The disk is full: not the provider's fault, and another attempt helps only when somebody has made room (exit 75)."""
+
+    exit_code = 75
+    retry = True
+
+
 class Damaged(DataError):
     """The other side gives bytes that are not what was stated, every time it is asked: only the provider can mend it."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where there is no room for a file."""

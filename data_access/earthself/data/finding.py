@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from earthself.data.catalogue import Catalogue
 from earthself.data.errors import BadInput, DataError, Incomplete
-from earthself.data.items import PRODUCT, normalised
+from earthself.data.items import ONLY_PROVIDER, PRODUCT, normalised
 from earthself.data.observation import newest_of_each, observed_at
 from earthself.data.query import Count, Found, SearchRequest, SourceConfig
 from earthself.data.radiometry import mixed_baselines
@@ -103,7 +103,7 @@ class Finder:
                         unasked += 1
                         continue
                     try:
-                        raw.append(self._normalised(item, provider, request.collection))
+                        raw.append(self._normalised(item, provider, request))
                     except BadInput:
                         unusable += 1
                 if request.limit is not None and len(newest_of_each(raw, request.area.geometry)[0]) >= request.limit:
@@ -120,8 +120,10 @@ class Finder:
             warnings.append(f"{provider} has {matched} products; only {len(used)} are given because of the limit")
         return Found(used, superseded, provider, warnings, matched), missing
 
-    def _normalised(self, item: dict[str, Any], provider: str, collection: str) -> dict[str, Any]:
-        made = normalised(item, provider, collection, open_access=True)
+    def _normalised(self, item: dict[str, Any], provider: str, request: SearchRequest) -> dict[str, Any]:
+        made = normalised(item, provider, request.collection, open_access=True)
+        if request.provider:
+            made["properties"][ONLY_PROVIDER] = True
         hrefs = [asset["href"] for asset in made["assets"].values()]
         if self._catalogue.needs_login(provider, hrefs):
             made["properties"]["earthself:access"] = "login"

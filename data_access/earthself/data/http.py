@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from earthself.data.answers import Answer, Part, Version, one_line, range_of, refusal, shown, version_of
+from earthself.data.answers import Answer, Part, Version, one_line, range_of, refusal, retry_after, shown, version_of
+from earthself.data.broker.interface import Gate
 from earthself.data.deadline import OVER, Deadline
 from earthself.data.errors import Damaged, ProductChanged
 from earthself.data.retries import Busy, CutShort, RetryPolicy
@@ -25,25 +26,38 @@ if TYPE_CHECKING:
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _OPENED = frozenset({200, 206, 416})
+_TOLD_EACH = 1 << 26
 _SLOWEST = 1024  # bytes a second over one timeout; slower than that counts as stalled
 
 
+@dataclass(frozen=True)
+class Signed:
+    """A request that may be sent."""
+
+    url: str
+    """Address to ask; it may carry a token."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers to send."""
+    login: str = ""
+    """Which login it carries; empty for none."""
+
+
 class Access(Protocol):
-    """How requests to one provider are signed."""
+    """How requests to one provider are signed, and when they may be made."""
 
     @property
     def provider(self) -> str:
         """Name to show in messages."""
 
-    def sign(self, url: str) -> tuple[str, dict[str, str]]:
-        """Give the URL to ask (it may carry a token) and the headers to send; unchanged where no credentials apply."""
-
     @property
-    def generation(self) -> int:
-        """How often the login was renewed: a request that was refused may carry one that another thread has renewed since."""
+    def gate(self) -> Gate:
+        """What to ask before each request, and to tell after it."""
 
-    def renew(self, generation: int) -> bool:
-        """Drop the login of that generation, since it was refused; False when trying again cannot help."""
+    def sign(self, url: str) -> Signed:
+        """Sign a request; it is left as it is where no credentials apply."""
+
+    def renew(self, login: str) -> bool:
+        """Use no longer that login, since it was refused; False when trying again cannot help."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,31 @@ class OpenAccess:
 
     provider: str
     """Name to show in messages."""
+    gate: Gate = field(default_factory=Gate, repr=False)
+    """What to ask before each request."""
 
-    def sign(self, url: str) -> tuple[str, dict[str, str]]:
+    def sign(self, url: str) -> Signed:
         """Leave the request as it is."""
-        return url, {}
+        return Signed(url)
 
-    @property
-    def generation(self) -> int:
-        """Always the first."""
-        return 0
-
-    def renew(self, generation: int) -> bool:  # noqa: ARG002 - as the protocol has it
+    def renew(self, login: str) -> bool:  # noqa: ARG002 - as the protocol has it
         """Nothing to renew."""
         return False
+
+
+class _Meter:
+    """Tells the broker of the bytes of one answer, now and then, so that a worker that is killed leaves few uncounted."""
+
+    def __init__(self, gate: Gate, answer: httpx.Response) -> None:
+        self._gate, self._answer, self._told = gate, answer, 0
+
+    def look(self) -> None:
+        if self._answer.num_bytes_downloaded - self._told >= _TOLD_EACH:
+            self.tell()
+
+    def tell(self) -> None:
+        told, self._told = self._told, self._answer.num_bytes_downloaded
+        self._gate.moved(self._told - told)
 
 
 class Http:
@@ -79,7 +105,7 @@ class Http:
     ) -> None:
         """Wait at most `timeout` seconds for a connection and for each byte.
 
-        All headers of an answer, or a small document, may take `deadline` seconds, by default two timeouts.
+        All headers of an answer, and a small document, may take `deadline` seconds, by default two timeouts.
         """
         self.timeout = timeout
         self.retries = retries or RetryPolicy()
@@ -112,8 +138,8 @@ class Http:
         """Read a small document whole; `Damaged` when it is longer than `most` bytes."""
 
         def work() -> bytes:
-            with self._limits.limit(self.deadline), self._ask(access, url, {}, decode=True) as answer:
-                data = b"".join(self._body(answer.iter_bytes(), url, most + 1))
+            with self._ask(access, url, {}, decode=True) as (answer, meter), self._limits.limit(self.deadline):
+                data = b"".join(self._body(answer.iter_bytes(), url, meter, most + 1))
             if len(data) > most:
                 raise Damaged(f"{shown(url)} is longer than {most} bytes, which a document of its kind never is")
             return data
@@ -123,12 +149,13 @@ class Http:
     @contextlib.contextmanager
     def stream(self, access: Access, url: str, headers: dict[str, str]) -> Iterator[Answer]:
         """Open a body for reading in pieces; the caller retries."""
-        with self._ask(access, url, headers, accept=_OPENED) as answer:
+        with self._ask(access, url, headers, accept=_OPENED) as (answer, meter):
             first, last = range_of(answer) if answer.status_code == 206 else (0, None)
-            yield Answer(answer.status_code, version_of(answer), dict(answer.headers), self._body(answer.iter_raw(), url), first, last)
+            body = self._body(answer.iter_raw(), url, meter)
+            yield Answer(answer.status_code, version_of(answer), dict(answer.headers), body, first, last)
 
     def _read(self, access: Access, url: str, start: int, stop: int, known: Version | None) -> Part:
-        with self._ask(access, url, {"Range": f"bytes={start}-{stop - 1}"}, accept=_OPENED) as answer:
+        with self._ask(access, url, {"Range": f"bytes={start}-{stop - 1}"}, accept=_OPENED) as (answer, meter):
             version = version_of(answer)
             if known is not None and known.differs(version):
                 raise ProductChanged(f"{shown(url)} changed while it was read; read the product again from the start")
@@ -139,7 +166,7 @@ class Http:
                     raise Busy(f"{shown(url)} served ranges before and no longer does; try again")
                 return Part(b"", version, ranged=False)
             first, last = range_of(answer)
-            data = b"".join(self._body(answer.iter_raw(), url, stop - start))
+            data = b"".join(self._body(answer.iter_raw(), url, meter, stop - start))
             wanted = min(stop, last + 1) - start
         if first < 0:
             raise Busy(f"{shown(url)} answers a range request without saying which range it sends; try again")
@@ -150,16 +177,18 @@ class Http:
     @contextlib.contextmanager
     def _ask(
         self, access: Access, url: str, headers: dict[str, str], *, accept: frozenset[int] = frozenset({200}), decode: bool = False
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[tuple[httpx.Response, _Meter]]:
         """Open an answer; without `decode` one that is packed (Content-Encoding) is refused, since its ranges are of other bytes."""
         import httpx
 
+        opened = False
         try:
-            generation = access.generation
-            answer = self._follow(access, url, headers)
-            if answer.status_code in (401, 403) and access.renew(generation):
+            answer, login = self._follow(access, url, headers)
+            if answer.status_code in (401, 403) and access.renew(login):
                 answer.close()
-                answer = self._follow(access, url, headers)
+                answer, login = self._follow(access, url, headers)
+            opened, meter = True, _Meter(access.gate, answer)
+            access.gate.answered(answer.status_code, retry_after(answer))
             try:
                 if answer.status_code not in accept:
                     raise refusal(answer, access.provider, url)
@@ -168,47 +197,59 @@ class Http:
                     raise Damaged(
                         f"{access.provider} sends {shown(url)} packed ({packed}), which was not asked for; choose another provider"
                     )
-                yield answer
+                yield answer, meter
             finally:
                 answer.close()
+                meter.tell()
         except httpx.TimeoutException as error:
+            access.gate.answered(0)
             if str(error) == OVER:
                 raise Busy(
                     f"{access.provider} did not answer within {self.deadline:g} s ({shown(url)}: it sends a byte now and then); try again"
                 ) from None
             raise Busy(f"{access.provider} sent nothing for {self.timeout:g} s ({shown(url)}); try again") from None
         except httpx.RemoteProtocolError as error:
+            if not opened:
+                access.gate.answered(0)
             raise CutShort(f"{access.provider} cut the connection ({shown(url)}: {one_line(str(error))}); try again") from None
         except httpx.RequestError as error:
+            if not opened:
+                access.gate.answered(0)
             what = str(error) or type(error).__name__
             raise Busy(f"the connection to {access.provider} broke ({shown(url)}: {one_line(what)}); try again") from None
         except (httpx.InvalidURL, UnicodeError):
             raise Damaged(f"{access.provider} gives {shown(url)!r}, which is no address") from None
 
-    def _follow(self, access: Access, url: str, headers: dict[str, str]) -> httpx.Response:
-        """Send the request and go after redirects; each hop is signed anew, so that no token goes to a host that it is not for."""
+    def _follow(self, access: Access, url: str, headers: dict[str, str]) -> tuple[httpx.Response, str]:
+        """Send the request and go after redirects; each hop is signed anew, so that no token goes to a host that it is not for.
+
+        Gives the answer and the login that the last hop with one carried.
+        """
         client = self._open()
+        login = ""
         for hop in range(_MAX_REDIRECTS):
-            signed, extra = access.sign(url) if hop == 0 or _is_http(url) else (url, {})
-            if not _is_http(signed):
+            signed = access.sign(url) if hop == 0 or _is_http(url) else Signed(url)
+            if not _is_http(signed.url):
                 raise Damaged(f"{access.provider} gives {shown(url)}, which is not an http address")
-            request = client.build_request("GET", signed, headers={"Accept-Encoding": "identity", **headers, **extra})
-            left = self._limits.left()
-            with self._limits.limit(self.deadline if left is None else left):
+            login = signed.login or login
+            request = client.build_request("GET", signed.url, headers={"Accept-Encoding": "identity", **headers, **signed.headers})
+            access.gate.enter()
+            with self._limits.limit(self.deadline):
                 answer = client.send(request, stream=True)
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
-                return answer
+                return answer, login
             answer.close()
             url = str(answer.request.url.join(answer.headers["location"]))
         raise Damaged(f"{access.provider} redirects {shown(url)} more than {_MAX_REDIRECTS} times")
 
-    def _body(self, pieces: Iterable[bytes], url: str, most: int | None = None) -> Iterator[bytes]:
+    def _body(self, pieces: Iterable[bytes], url: str, meter: _Meter, most: int | None = None) -> Iterator[bytes]:
         """Give the pieces of a body, at most `most` bytes; slower than `_SLOWEST` counts as stalled."""
         window, in_window, got = self._clock(), 0, 0
         for piece in pieces:
             if most is not None and got + len(piece) > most:
                 yield piece[: most - got]
                 return
+            meter.look()
             got += len(piece)
             in_window += len(piece)
             now = self._clock()

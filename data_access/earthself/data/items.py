@@ -15,6 +15,10 @@ PRODUCT = "product"
 """Asset key of the whole product as one archive, where a provider serves that."""
 METADATA = "product_metadata"
 """Asset key of the product's own metadata document (MTD_MSIL2A.xml)."""
+ORDER_LINK = "earthself:order_link"
+"""Property of an offline item: where its provider takes the order to stage it."""
+ONLY_PROVIDER = "earthself:only_provider"
+"""Property of an item that was asked for from one provider by name: no other one is asked for it."""
 
 # What catalogues call the bands: STAC common names (old and new), Earth Search's names, band names of the data space.
 _ALIASES = {

@@ -7,8 +7,10 @@ The service publishes no colours for levels 1 and 2: there each class takes one 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from earthself.data.errors import BadInput
 
@@ -23,6 +25,16 @@ class LegendEntry:
     """English name."""
     color: str
     """Colour as `#rrggbb`."""
+
+    def classification(self) -> dict[str, Any]:
+        """The class as an entry of STAC's `classification:classes`."""
+        return {
+            "value": self.code,
+            "name": re.sub(r"[^0-9A-Za-z]+", "_", self.name).strip("_").lower(),
+            "title": self.name,
+            "description": f"CORINE Land Cover {self.code}",
+            "color_hint": self.color.lstrip("#").upper(),
+        }
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,17 @@ class Legend:
     def colors(self) -> dict[int, tuple[int, int, int]]:
         """Colour of each code as red, green, blue (0-255), fit for a raster's colour table."""
         return {e.code: (int(e.color[1:3], 16), int(e.color[3:5], 16), int(e.color[5:7], 16)) for e in self.entries}
+
+    def classification(self) -> list[dict[str, Any]]:
+        """The classes as STAC's `classification:classes`, with 0 as the class of what has none."""
+        none = {
+            "value": 0,
+            "name": "none",
+            "title": "No class",
+            "description": "unobserved, or observed without a class that the model can emit",
+            "nodata": True,
+        }
+        return [none, *(entry.classification() for entry in self.entries)]
 
     def _entry(self, code: int) -> LegendEntry:
         try:

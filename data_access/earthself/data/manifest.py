@@ -59,6 +59,8 @@ class InputFile:
     """Radiometric offset that was added to the digital numbers."""
     reused: bool = False
     """Whether this was read by an earlier run, whose signature was taken."""
+    instead_of: tuple[Mapping[str, str], ...] = ()
+    """Providers that could not give the observation before this one did: `provider` and `error` of each."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def inputs_of(items: Iterable[Mapping[str, Any]]) -> tuple[InputFile, ...]:
                     provider=properties.get("earthself:provider"),
                     offset=properties.get("earthself:offset"),
                     reused=bool(properties.get("earthself:reused", False)),
+                    instead_of=tuple(properties.get("earthself:instead_of") or ()),
                 )
             )
     return tuple(found)
@@ -248,7 +251,12 @@ def plain_address(href: str) -> str:
 
 
 def _input(each: InputFile) -> dict[str, Any]:
-    return {**asdict(each), "href": plain_address(each.href), "window": None if each.window is None else list(each.window)}
+    return {
+        **asdict(each),
+        "href": plain_address(each.href),
+        "window": None if each.window is None else list(each.window),
+        "instead_of": list(each.instead_of),
+    }
 
 
 @cache

@@ -147,7 +147,7 @@ def newest_of_each(
         group.sort(key=_rank, reverse=True)
         kept = group[:1]
         for item in group[1:]:
-            if _shows_more(item, kept, within):
+            if shows_more(item, kept, within):
                 if newer := [each["id"] for each in kept if baseline_of(each) != baseline_of(item)]:
                     item["properties"]["earthself:beside"] = newer[0]
                 kept.append(item)
@@ -252,7 +252,7 @@ def _shared(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float(make_valid(shape(one["geometry"])).intersection(make_valid(shape(other["geometry"]))).area)
 
 
-def _shows_more(item: dict[str, Any], kept: list[dict[str, Any]], within: BaseGeometry | None) -> bool:
+def shows_more(item: Mapping[str, Any], kept: list[dict[str, Any]], within: BaseGeometry | None = None) -> bool:
     """Whether a product shows ground that none of others does; no where a footprint is not stated."""
     from shapely import make_valid
     from shapely.geometry import shape

@@ -6,17 +6,22 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from earthself.data.area import Area
+from earthself.data.broker.interface import Account, Limits
+from earthself.data.broker.local import shared_folder
 from earthself.data.dates import parse_period
 from earthself.data.errors import BadInput, NotThere
 
 DEFAULT_PROVIDERS = ("earth_search", "planetary_computer")
 """Asked in this order when nothing is configured: both serve Sentinel-2 L2A as COGs without credentials."""
+
+DEFAULT_LIMITS = {"cop_dataspace": Limits(rate=10), "dedl": Limits(rate=4)}
+"""What providers grant to an account where the settings say nothing else."""
 
 DEFAULT_COLLECTION = "S2_MSI_L2A"
 DEFAULT_CLOUD_COVER = 60.0
@@ -36,6 +41,18 @@ class SourceConfig:
     """Seconds without a byte after which a request counts as stalled."""
     attempts: int = 4
     """How often a request is made at most before the provider counts as failing."""
+    team: str = "default"
+    """Who shares the provider accounts with other teams of the machine."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """Per provider what it grants to the account, instead of `DEFAULT_LIMITS`."""
+    broker: str = ""
+    """Folder in which the workers of the machine share the accounts; empty shares nothing with other processes."""
+
+    def account(self, provider: str) -> Account:
+        """The account that requests to a provider are made with; raises `BadInput` for a team that is no name."""
+        credentials = self.credentials.get(provider)
+        secret = json.dumps(dict(credentials), sort_keys=True) if credentials else ""
+        return Account(provider, secret, self.team, self.limits.get(provider) or DEFAULT_LIMITS.get(provider) or Limits())
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SourceConfig:
@@ -48,12 +65,15 @@ class SourceConfig:
                 credentials={str(p): {str(k): str(v) for k, v in c.items()} for p, c in (value.get("credentials") or {}).items()},
                 timeout=float(value.get("timeout", cls.timeout)),
                 attempts=int(value.get("attempts", cls.attempts)),
+                team=str(value.get("team") or cls.team),
+                limits={str(p): Limits.from_dict(limits) for p, limits in (value.get("limits") or {}).items()},
+                broker=str(value.get("broker") or ""),
             )
         except (ValueError, TypeError, AttributeError) as error:
             # The text may hold a secret: it is not quoted.
             what = type(error).__name__
             raise BadInput(
-                f"the provider settings cannot be read ({what}): they are JSON with providers, provider_config, credentials"
+                f"the provider settings cannot be read ({what}): they are JSON with providers, provider_config, credentials, limits"
             ) from None
 
     @classmethod
@@ -61,7 +81,9 @@ class SourceConfig:
         """The settings in the file that EARTHSELF_SOURCES names, or the defaults when it names none."""
         named = os.environ.get("EARTHSELF_SOURCES")
         if not named:
-            return cls()
+            return cls(
+                broker=str(shared_folder()) if os.environ.get("EARTHSELF_HOME") else "", team=os.environ.get("EARTHSELF_TEAM") or cls.team
+            )
         path = Path(named)
         if not path.is_file():
             raise NotThere(f"EARTHSELF_SOURCES names {path}, which does not exist; unset it to use the default providers")
@@ -78,6 +100,9 @@ class SourceConfig:
                 "credentials": {p: dict(c) for p, c in self.credentials.items()},
                 "timeout": self.timeout,
                 "attempts": self.attempts,
+                "team": self.team,
+                "limits": {p: asdict(limits) for p, limits in self.limits.items()},
+                "broker": self.broker,
             }
         )
 

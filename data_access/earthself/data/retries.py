@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from earthself.data.broker.interface import Resting
 from earthself.data.errors import ProductChanged, TryAgain
 
 _T = TypeVar("_T")
@@ -29,11 +30,14 @@ class RetryPolicy:
     """Uniform numbers from 0 to 1, so that many workers do not come back at the same moment."""
 
     def run(self, work: Callable[[], _T]) -> _T:
-        """Call until it succeeds; `TryAgain` is retried (after the seconds it asks for), anything else is not."""
+        """Call until it succeeds; `TryAgain` is retried (after the seconds it asks for), anything else is not.
+
+        Nor is what waiting here cannot mend: a product that changed, a provider that all workers leave alone.
+        """
         for attempt in range(1, self.attempts + 1):
             try:
                 return work()
-            except ProductChanged:
+            except (ProductChanged, Resting):
                 raise
             except TryAgain as error:
                 asked = error.wait if isinstance(error, Busy) else None

@@ -11,14 +11,16 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from earthself.data import archive
+from earthself.data.broker import Broker, Gate, LocalBroker
 from earthself.data.catalogue import Catalogue
+from earthself.data.elsewhere import Elsewhere, Left
 from earthself.data.errors import Damaged, NotThere, TryAgain
 from earthself.data.finding import Finder, online
 from earthself.data.http import Access, Http, OpenAccess
@@ -28,6 +30,7 @@ from earthself.data.query import Count, Found, SearchRequest, SourceConfig
 from earthself.data.ranges import BandReader, open_local, open_remote
 from earthself.data.retries import RetryPolicy
 from earthself.data.sentinel2 import BANDS
+from earthself.data.staging import Stager, Staging
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
 
@@ -35,12 +38,24 @@ from earthself.data.workspace import atomic, write_bytes
 class Sources:
     """All configured providers. Safe to share between threads; close it, or use it as a context manager."""
 
-    def __init__(self, config: SourceConfig | None = None, *, retries: RetryPolicy | None = None, downloads: Path | None = None) -> None:
-        """Nothing is asked yet. `downloads` keeps whole products that cannot be read in parts (default: a folder of the step's scratch)."""
+    def __init__(
+        self,
+        config: SourceConfig | None = None,
+        *,
+        retries: RetryPolicy | None = None,
+        downloads: Path | None = None,
+        broker: Broker | None = None,
+    ) -> None:
+        """Nothing is asked yet.
+
+        `downloads` keeps whole products that cannot be read in parts (default: a folder of the step's scratch), `broker` is who shares the
+        provider accounts (default: the folder that the settings name).
+        """
         self.config = config or SourceConfig.from_env()
         policy = retries or RetryPolicy(attempts=self.config.attempts)
-        self._catalogue = Catalogue(self.config, policy)
-        self._logins = Logins(self._catalogue)
+        self._broker = broker or LocalBroker(Path(self.config.broker) if self.config.broker else None)
+        self._catalogue = Catalogue(self.config, policy, self._broker)
+        self._logins = Logins(self._catalogue, self._broker)
         self._http = Http(self.config.timeout, policy)
         self._downloads = downloads
 
@@ -64,6 +79,14 @@ class Sources:
     def count(self, request: SearchRequest) -> Count:
         """Count what `search` would find, and estimate the bytes of the area's share of it, without reading more than needed."""
         return Finder(self.config, self._catalogue).count(request)
+
+    def elsewhere(self, item: Mapping[str, Any], left: list[Left]) -> Iterator[dict[str, Any]]:
+        """Give the item's observation from one other provider after the other; see `earthself.data.elsewhere`."""
+        return Elsewhere(self.config, Finder(self.config, self._catalogue)).products(item, left)
+
+    def stage(self, item: Mapping[str, Any]) -> Staging:
+        """Have an offline product brought online, and say how far that is; see `earthself.data.staging`."""
+        return Stager(self._catalogue, self._logins, self._broker).stage(item)
 
     def open_band(self, item: Mapping[str, Any], band: str) -> BandReader:
         """Open one band of an item from `search` (or one whose assets lie here) for reading windows.
@@ -120,9 +143,16 @@ class Sources:
         return None
 
     def _access(self, item: Mapping[str, Any]) -> Access:
-        if item["properties"].get("earthself:access") == "login":
+        properties = item["properties"]
+        provider = properties.get("earthself:provider")
+        if provider is None:
+            return OpenAccess("the provider")
+        access = properties.get("earthself:access")
+        if access is None and provider in self._catalogue.providers():  # an item that was not found by a search, such as a replay's
+            access = "login" if self._catalogue.needs_login(provider, [str(a["href"]) for a in item["assets"].values()]) else "open"
+        if access == "login":
             return self._logins.access(item)
-        return OpenAccess(str(item["properties"].get("earthself:provider", "the provider")))
+        return OpenAccess(str(provider), Gate(self._broker, self.config.account(str(provider))))
 
     def _one(self, item: Mapping[str, Any], band: str, target: Path) -> Path:
         asset = item["assets"][band]
@@ -199,7 +229,9 @@ def safe_name(text: str) -> str:
 def _check_online(item: Mapping[str, Any]) -> None:
     if not online(item):
         provider, status = item["properties"].get("earthself:provider"), item["properties"]["order:status"]
-        raise TryAgain(f"{item['id']} is not online at {provider} ({status}); order it there and try again, or choose another provider")
+        raise TryAgain(
+            f"{item['id']} is not online at {provider} ({status}); have it staged (StageProductsOperator), or choose another provider"
+        )
 
 
 def _with_size(reader: BandReader, size: int | None, what: str) -> BandReader:
@@ -231,4 +263,4 @@ def _suffix(href: str) -> str:
     return suffix if suffix in (".tif", ".tiff", ".jp2") else ".tif"
 
 
-__all__ = ["BandReader", "Count", "Found", "SearchRequest", "SourceConfig", "Sources", "safe_name"]
+__all__ = ["BandReader", "Count", "Found", "Left", "SearchRequest", "SourceConfig", "Sources", "Staging", "safe_name"]

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from earthself.data.answers import Answer, Version, shown
-from earthself.data.errors import Damaged, ProductChanged, TryAgain
+from earthself.data.errors import FULL, Damaged, NoRoom, ProductChanged, TryAgain
 from earthself.data.http import Access, Http
 from earthself.data.retries import CutShort
 
@@ -92,7 +93,8 @@ def download(http: Http, access: Access, url: str, path: Path, expected: Expecte
     """Bring a file to `path`, whole and verified, and return the bytes moved over the net.
 
     Until then it lies beside it as `.<name>.part`; a later call resumes there when the server says that the file is still the same.
-    Raises `Damaged` when size or checksum are not what was stated, `ProductChanged` when the file is replaced meanwhile.
+    Raises `Damaged` when size or checksum are not what was stated, `ProductChanged` when the file is replaced meanwhile, `NoRoom`
+    when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _part_of(path) as part:
@@ -221,8 +223,14 @@ class _Transfer:
             if answer.status == 206 and (answer.first != have or answer.last is None):
                 raise self._glued(f"bytes from {answer.first} where those from {have} were asked for")
             self.stated = Checksum.from_headers(answer.headers, part=answer.status == 206) or self.stated
-            self.part.remember(answer.version)
-            self._write(answer, append=answer.status == 206)
+            self._check_room(answer.version.size, self.part.length() if answer.status == 206 else 0)
+            try:
+                self.part.remember(answer.version)
+                self._write(answer, append=answer.status == 206)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise self._no_room(str(error.strerror)) from None
         size = answer.version.size if answer.version.size is not None or known is None else known.size
         length, end = self.part.length(), size if answer.last is None else answer.last + 1
         if end is not None and length > end:
@@ -235,6 +243,16 @@ class _Transfer:
         self.part.clear()
         self.resumes = False
         return TryAgain(f"{self.name} sent {what}; start the download again")
+
+    def _check_room(self, size: int | None, have: int) -> None:
+        free = shutil.disk_usage(self.part.file.parent).free
+        if size is not None and free < size - have:
+            raise self._no_room(f"{size - have} bytes are to come and {free} are free")
+
+    def _no_room(self, what: str) -> NoRoom:
+        """Give back what the part took: whatever else fails for want of room is worth more than a resumed download."""
+        self.part.clear()
+        return NoRoom(f"there is no room for {self.name} in {self.part.file.parent} ({what}); make room and try again")
 
     def _check_stated(self, answer: Answer) -> None:
         if self.expected.size is not None and answer.version.size is not None and answer.version.size != self.expected.size:

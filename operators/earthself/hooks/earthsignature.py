@@ -14,7 +14,7 @@ _DEFAULT_PORT = 50051
 
 
 class EarthSignatureHook(BaseHook):
-    """A connection to EarthSignature: host, port, a token as password, TLS as an extra field.
+    """A connection to EarthSignature: host, port, a token as password, TLS and the file of its authorities as extra fields.
 
     Without the connection it is the local stack's server (EARTHSELF_SIGNATURE_PORT).
     """
@@ -38,7 +38,7 @@ class EarthSignatureHook(BaseHook):
     def client(self, timeout: float = 60) -> SignatureClient:
         """Give a client of the server; use it as a context manager."""
         from airflow.sdk.exceptions import AirflowNotFoundException
-        from earthself.signature.client import SignatureClient
+        from earthself.signature.client import Connection, SignatureClient
 
         try:
             connection = self.get_connection(self.earthsignature_conn_id)
@@ -47,6 +47,7 @@ class EarthSignatureHook(BaseHook):
                 raise
             port = os.environ.get("EARTHSELF_SIGNATURE_PORT") or _DEFAULT_PORT
             return SignatureClient(f"127.0.0.1:{port}", timeout=timeout)
-        tls = str(connection.extra_dejson.get("tls", "")).lower() in ("true", "1", "yes", "on")
+        extra = connection.extra_dejson
+        tls = str(extra.get("tls", "")).lower() in ("true", "1", "yes", "on")
         target = f"{connection.host or '127.0.0.1'}:{connection.port or _DEFAULT_PORT}"
-        return SignatureClient(target, tls=tls, token=connection.password or None, timeout=timeout)
+        return SignatureClient(Connection(target, tls, connection.password or None, timeout, extra.get("tls_ca") or None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,13 +32,23 @@ class EodagHook(BaseHook):
         self.eodag_conn_id = eodag_conn_id
 
     def config(self) -> SourceConfig:
-        """Read the settings of the connection; raises `BadInput` where a field cannot be read."""
-        from earthself.data.query import SourceConfig
+        """Read the settings of the connection; raises `BadInput` where a field cannot be read.
 
-        extra = self._extra()
-        if extra is None:
-            return SourceConfig.from_env()
-        return SourceConfig.from_json(json.dumps(_fields(extra)))
+        The accounts in it are shared with all workers of this machine, which steps could not find out by themselves.
+        """
+        return self._config(self._extra())
+
+    async def aconfig(self) -> SourceConfig:
+        """Read the settings where nothing may block, as in a trigger."""
+        from airflow.sdk.exceptions import AirflowNotFoundException
+
+        try:
+            connection = await self.aget_connection(self.eodag_conn_id)
+        except AirflowNotFoundException:
+            if self.eodag_conn_id != self.default_conn_name:
+                raise
+            return self._config(None)
+        return self._config(dict(connection.extra_dejson))
 
     def sources(self) -> Sources:
         """Open the door to the providers with these settings."""
@@ -63,6 +74,17 @@ class EodagHook(BaseHook):
             path.write_text(self.config().to_json(), encoding="utf-8")
             yield {"EARTHSELF_SOURCES": str(path)}
 
+    def _config(self, extra: dict[str, Any] | None) -> SourceConfig:
+        from dataclasses import replace
+
+        from earthself.data.broker import shared_folder
+        from earthself.data.query import SourceConfig
+
+        fields = None if extra is None else _fields(extra)
+        config = SourceConfig.from_env() if fields is None else SourceConfig.from_json(json.dumps(fields))
+        team = (fields or {}).get("team") or os.environ.get("EARTHSELF_TEAM") or config.team
+        return replace(config, broker=config.broker or str(shared_folder()), team=str(team))
+
     def _extra(self) -> dict[str, Any] | None:
         from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -75,6 +97,13 @@ class EodagHook(BaseHook):
         return dict(connection.extra_dejson)
 
 
+_OBJECTS = {
+    "credentials": '{"provider": {"username": "…", "password": "…"}}',
+    "limits": '{"provider": {"rate": 10, "bytes_a_month": 1e12, "orders": 20}}',
+}
+"""Settings that are JSON objects, and how they look."""
+
+
 def _fields(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Name the form's fields as `SourceConfig` does: the form gives text where the settings are lists and objects."""
     from airflow.sdk.log import mask_secret
@@ -84,14 +113,12 @@ def _fields(extra: Mapping[str, Any]) -> dict[str, Any]:
     providers = fields.get("providers")
     if isinstance(providers, str):
         fields["providers"] = [name.strip() for name in providers.split(",") if name.strip()]
-    credentials = fields.get("credentials")
-    if isinstance(credentials, str):
-        try:
-            fields["credentials"] = json.loads(credentials)
-        except ValueError:
-            raise BadInput(
-                'the credentials of the EODAG connection are not JSON; write {"provider": {"username": "…", "password": "…"}}'
-            ) from None
+    for name, example in _OBJECTS.items():
+        if isinstance(fields.get(name), str):
+            try:
+                fields[name] = json.loads(fields[name])
+            except ValueError:
+                raise BadInput(f"the {name} of the EODAG connection are not JSON; write {example}") from None
     if fields.get("credentials"):
         mask_secret(fields["credentials"])
     return fields

@@ -8,6 +8,7 @@ from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
 from earthself.operators.publish import PublishOperator
 from earthself.operators.resources import StepResources, workers
 from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
+from earthself.operators.staging import StageProductsOperator
 from earthself.operators.step import ProcessingStepOperator
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "PlanBatchesOperator",
     "ProcessingStepOperator",
     "PublishOperator",
+    "StageProductsOperator",
     "StepResources",
     "workers",
 ]

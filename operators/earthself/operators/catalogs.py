@@ -26,6 +26,11 @@ def safe_name(text: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', text)[:150]}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def result_id(dag_id: str, run_id: str) -> str:
+    """The id of the item that a run publishes."""
+    return safe_name(f"{dag_id}-{run_id}")
+
+
 def write_catalog(folder: Path, title: str, items: Iterable[Mapping[str, Any]], area: Mapping[str, Any] | None = None) -> Reference:
     """Write items below `folder` and then its `catalog.json`, with `area.geojson` beside it; absolute asset hrefs stay as they are."""
     links = []

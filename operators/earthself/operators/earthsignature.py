@@ -204,7 +204,7 @@ def candidates(client: SignatureClient, products: list[dict[str, Any]]) -> list[
         return []
     outline = shapely.union_all([shapely.make_valid(shapely.geometry.shape(product["geometry"])) for product in products])
     span = timedelta(seconds=1)
-    found = client.find(wkt=Area(outline).wkt, start=min(times) - span, end=max(times) + span)
+    found = client.find(wkt=Area(outline).wkt, start=min(times) - span, end=max(times) + span, segmented=True)
     return [feature for feature in found if str(feature["properties"].get("earthself:observation")) in observations]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -40,6 +41,24 @@ class ItemLink(_ResultLink):
 
     name = "STAC item"
     file = "item.json"
+
+
+class MapLink(BaseOperatorLink):
+    """The map to look around in, where the platform serves its data (`EARTHSELF_DATA_URL`)."""
+
+    name = "Map"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002 - Airflow's own signature
+        """Give the address, empty where no data is served; Airflow keeps it when the task has ended."""
+        return map_address(ti_key.dag_id, ti_key.run_id) or ""
+
+
+def map_address(dag_id: str, run_id: str) -> str | None:
+    """Where the published result of a run can be looked at; None where no data is served."""
+    from earthself.operators.catalogs import result_id
+
+    base = os.environ.get("EARTHSELF_DATA_URL", "").rstrip("/")
+    return f"{base}/results/{quote(result_id(dag_id, run_id), safe='')}/map" if base else None
 
 
 def address(dag_id: str, run_id: str, file: str) -> str:

@@ -12,7 +12,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "EarthSelf",
         "description": "Earth-observation workflows: search, EarthSignature, processing steps, published maps",
         "connection-types": [_EODAG, _EARTHSIGNATURE],
-        "extra-links": [f"earthself.operators.links.{name}" for name in ("ReportLink", "QuicklookLink", "ItemLink")],
+        "extra-links": [f"earthself.operators.links.{name}" for name in ("ReportLink", "MapLink", "QuicklookLink", "ItemLink")],
     }
 
 
@@ -37,6 +37,16 @@ _EODAG = {
             "description": '{"cop_dataspace": {"username": "…", "password": "…"}}; stored encrypted.',
             "schema": {"type": ["string", "null"], "format": "password"},
         },
+        "limits": {
+            "label": "Limits of the accounts (JSON)",
+            "description": '{"cop_dataspace": {"rate": 10, "bytes_a_month": 6e12, "orders": 20}}; all workers together keep to them.',
+            "schema": {"type": ["string", "null"], "format": "multiline"},
+        },
+        "team": {
+            "label": "Team",
+            "description": "Who shares the accounts with other teams. Empty: EARTHSELF_TEAM, else default.",
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }
 
@@ -51,5 +61,10 @@ _EARTHSIGNATURE = {
     },
     "conn-fields": {
         "tls": {"label": "TLS", "description": "Encrypt the connection.", "schema": {"type": ["boolean", "null"], "default": False}},
+        "tls_ca": {
+            "label": "Authorities",
+            "description": "File on the workers (PEM) of the authorities to trust, where the server's certificate is of your own.",
+            "schema": {"type": ["string", "null"]},
+        },
     },
 }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.operators.base import EarthSelfOperator
 from earthself.operators.errors import OperatorError
-from earthself.operators.links import ItemLink, QuicklookLink, ReportLink
+from earthself.operators.links import ItemLink, MapLink, QuicklookLink, ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -54,7 +54,7 @@ class PublishOperator(EarthSelfOperator):
     Returns {status, href of result.json}.
     """
 
-    operator_extra_links = (ReportLink(), QuicklookLink(), ItemLink())
+    operator_extra_links = (ReportLink(), MapLink(), QuicklookLink(), ItemLink())
     ui_color = "#d0e0e3"
 
     def work(self, context: Context) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _item(known: Facts, land_cover: Mapping[str, Any], folder: Path) -> dict[str
     extension = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
     return {
         **land_cover,
-        "id": catalogs.safe_name(f"{run.dag_id}-{run.run_id}"),
+        "id": catalogs.result_id(run.dag_id, run.run_id),
         "stac_extensions": sorted({*land_cover.get("stac_extensions", ()), extension}),
         "properties": properties,
         "links": links,

@@ -40,6 +40,7 @@ class Bar:
 def html(known: Facts, result: Mapping[str, Any], folder: Path) -> str:
     """Render the report; `folder` holds the files that are published with it."""
     import jinja2
+    from earthself.operators.links import map_address
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"percent": _percent, "hectares": _hectares, "seconds": _seconds}
@@ -53,6 +54,7 @@ def html(known: Facts, result: Mapping[str, Any], folder: Path) -> str:
         bars=_bars(known),
         estimated=any(row.low is not None for row in known.rows),
         picture=base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else None,
+        map_address=map_address(known.run.dag_id, known.run.run_id) if known.land_cover is not None else None,
         worth=_worth(known),
         scores=_scores(known.model_card),
         limits=known.model_card.get("limits", []),

@@ -118,20 +118,13 @@ def replaced(
 
 
 def supersede(client: SignatureClient, pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
-    """Mark the older of each pair as superseded by the newer in EarthSignature; returns warnings.
-
-    The only place that says so to the server: `SignatureClient.supersede(old_id, new_id)`, which an older client does not have.
-    """
+    """Mark the older of each pair as superseded by the newer in EarthSignature; returns warnings."""
     from earthself.signature.errors import SignatureError
 
-    mark = getattr(client, "supersede", None)
     said = []
     for old, new in pairs:
         try:
-            if mark is None:
-                said.append(f"{old['id']} is superseded by {new['id']}, which this EarthSignature cannot be told")
-            else:
-                mark(str(old["id"]), str(new["id"]))
+            client.supersede(str(old["id"]), str(new["id"]))
         except SignatureError as error:
             said.append(f"{old['id']} could not be marked as superseded by {new['id']}: {error}")
     return said

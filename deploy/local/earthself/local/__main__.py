@@ -20,6 +20,7 @@ environment:
   EARTHSELF_HOME            folder of all state, .earthself
   EARTHSELF_PORT            web interface and REST, 8080 (0 takes a free port; so for the others)
   EARTHSELF_SIGNATURE_PORT  EarthSignature (gRPC), 50051
+  EARTHSELF_DATA_PORT       STAC API, tiles and maps, 8081
   EARTHSELF_SAMPLE_PORT     the sample provider, 8082
   EARTHSELF_DAGS            further folders of DAG files, separated by colons
   EARTHSELF_PROVIDERS       EODAG providers in their order, separated by commas; the sample
@@ -87,6 +88,7 @@ def _up(stack: Stack, options: argparse.Namespace) -> int:
 EarthSelf is up: {running.url}
   users          {", ".join(USERS)}; passwords in {stack.home.passwords_file}
   EarthSignature {running.signature} (gRPC)
+  data           {running.data} (STAC API, tiles, maps)
   sample         {running.sample} (a STAC API with 21 real Sentinel-2 patches)
   results        {stack.home.workspace}
   logs           {stack.home.logs}
@@ -121,7 +123,7 @@ def _status(stack: Stack, *, as_json: bool) -> int:
         _say(f"down: nothing is running in {stack.home.path}; `make up` starts it")
     else:
         at = status.running
-        _say(f"{'up' if status.up else 'not well'}: {at.url}, EarthSignature {at.signature}, sample {at.sample}")
+        _say(f"{'up' if status.up else 'not well'}: {at.url}, EarthSignature {at.signature}, data {at.data}, sample {at.sample}")
         for program in status.programs:
             _say(f"  {program.name:<16}{program.state.lower():<10}{program.description}")
         for name, state in status.health.items():

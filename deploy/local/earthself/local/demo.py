@@ -75,7 +75,7 @@ def demo(settings: Settings, say: Say) -> int:
     order = Order.from_environment()
     home = settings.home / "demo" / datetime.now().astimezone().strftime("%Y-%m-%dT%H-%M-%S")
     providers = (order.provider,) if order.provider else settings.providers
-    own = replace(settings, home=home, port=0, signature_port=0, sample_port=0, providers=providers)
+    own = replace(settings, home=home, port=0, signature_port=0, data_port=0, sample_port=0, providers=providers)
     took: dict[str, float] = {}
     stack = Stack(own, say)
     say("1. Start Airflow, EarthSignature and the sample provider on free ports, with a fresh state")

@@ -26,6 +26,8 @@ class Running:
     """Web interface and REST."""
     signature: str
     """EarthSignature's gRPC target, host:port."""
+    data: str
+    """Root of EarthSignature's STAC API, tiles and maps."""
     sample: str
     """Root of the sample provider's STAC API."""
     supervisor_pid: int

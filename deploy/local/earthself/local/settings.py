@@ -25,6 +25,8 @@ class Settings:
     """Web interface and REST (`EARTHSELF_PORT`); 0 takes a free one."""
     signature_port: int = 50051
     """EarthSignature over gRPC (`EARTHSELF_SIGNATURE_PORT`); 0 takes a free one."""
+    data_port: int = 8081
+    """STAC API, tiles and maps (`EARTHSELF_DATA_PORT`); 0 takes a free one."""
     sample_port: int | None = None
     """The sample provider (`EARTHSELF_SAMPLE_PORT`); None takes the last one of this home, else 8082; 0 the last one, else a free one."""
     dags: tuple[Path, ...] = ()
@@ -46,6 +48,7 @@ class Settings:
             home=home,
             port=_port(environ, "EARTHSELF_PORT", 8080),
             signature_port=_port(environ, "EARTHSELF_SIGNATURE_PORT", 50051),
+            data_port=_port(environ, "EARTHSELF_DATA_PORT", 8081),
             sample_port=_port(environ, "EARTHSELF_SAMPLE_PORT", SAMPLE_PORT) if environ.get("EARTHSELF_SAMPLE_PORT") else None,
             dags=(shipped_dags(), *extra),
             providers=tuple(name.strip() for name in environ.get("EARTHSELF_PROVIDERS", "").split(",") if name.strip()),

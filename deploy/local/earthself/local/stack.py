@@ -32,6 +32,9 @@ WORKFLOW = "land_cover_map"
 _SCHEDULER = "scheduler"
 """Started last: a task that begins before the web server answers uses up an attempt."""
 
+_WEB = "earthsignature-web"
+"""EarthSignature over HTTP, a process of its own beside the one that writes."""
+
 _LIVES = 3
 """How often a program may start before it counts as one that does not stay up."""
 
@@ -132,7 +135,7 @@ class Stack:
 
     def _with_ports(self) -> Settings:
         """Replace each port 0 by a free one and refuse the ones in use."""
-        free = iter(ports.free_ports(3))
+        free = iter(ports.free_ports(4))
         wanted, last = self.settings.sample_port, self.home.sample_port()
         if wanted is None:
             wanted = last or SAMPLE_PORT
@@ -142,14 +145,18 @@ class Stack:
             self.settings,
             port=self.settings.port or next(free),
             signature_port=self.settings.signature_port or next(free),
+            data_port=self.settings.data_port or next(free),
             sample_port=wanted,
         )
-        ports.require_different(
-            {"EARTHSELF_PORT": settings.port, "EARTHSELF_SIGNATURE_PORT": settings.signature_port, "EARTHSELF_SAMPLE_PORT": wanted}
-        )
-        ports.require_free(settings.port, "EARTHSELF_PORT", "web interface")
-        ports.require_free(settings.signature_port, "EARTHSELF_SIGNATURE_PORT", "EarthSignature server")
-        ports.require_free(wanted, "EARTHSELF_SAMPLE_PORT", "sample provider")
+        chosen = {
+            "EARTHSELF_PORT": (settings.port, "web interface"),
+            "EARTHSELF_SIGNATURE_PORT": (settings.signature_port, "EarthSignature server"),
+            "EARTHSELF_DATA_PORT": (settings.data_port, "STAC API with tiles and maps"),
+            "EARTHSELF_SAMPLE_PORT": (wanted, "sample provider"),
+        }
+        ports.require_different({variable: port for variable, (port, _) in chosen.items()})
+        for variable, (port, purpose) in chosen.items():
+            ports.require_free(port, variable, purpose)
         self.home.remember_sample_port(wanted)
         return settings
 
@@ -161,6 +168,7 @@ class Stack:
         running = Running(
             url=f"http://{HOST}:{settings.port}",
             signature=f"{HOST}:{settings.signature_port}",
+            data=f"http://{HOST}:{settings.data_port}",
             sample=f"http://{HOST}:{settings.sample_port}",
             supervisor_pid=process.pid,
             socket=str(socket),
@@ -224,12 +232,12 @@ class Stack:
             time.sleep(0.25)
 
     def _parts(self) -> set[str]:
-        return {"earthsignature", "sample", "web server", "scheduler", "triggerer", "dag processor", "workflow"}
+        return {"earthsignature", _WEB, "sample", "web server", "scheduler", "triggerer", "dag processor", "workflow"}
 
     def _missing(self, running: Running, airflow: Airflow) -> set[str]:
         """Name what is not ready yet; raises `NotReady` when the workflow cannot be imported."""
         missing = set()
-        for name, place in (("earthsignature", running.signature), ("sample", running.sample)):
+        for name, place in (("earthsignature", running.signature), (_WEB, running.data), ("sample", running.sample)):
             if not ports.answers(int(place.rsplit(":", 1)[1])):
                 missing.add(name)
         health = airflow.health()
@@ -266,12 +274,14 @@ def programs(settings: Settings, home: Home) -> list[Program]:
     """List the processes of the stack."""
     python = sys.executable
     airflow = (python, "-m", "airflow")
-    signature = (str(Path(python).with_name("earthsignature")), "serve")
+    signature = str(Path(python).with_name("earthsignature"))
+    store = ("--home", str(home.path / "earthsignature"))
     loopback = ("--host", HOST, "--port")
     return [
         # Once it has served its last request it spends seconds on collecting garbage before it exits.
         Program("api-server", (*airflow, "api-server", *loopback, str(settings.port)), patience=4),
-        Program("earthsignature", (*signature, "--port", str(settings.signature_port), "--home", str(home.path / "earthsignature"))),
+        Program("earthsignature", (signature, "serve", "--port", str(settings.signature_port), *store)),
+        Program(_WEB, (signature, "web", "--port", str(settings.data_port), *store, "--workspace", str(home.workspace))),
         Program("sample", (python, "-m", "earthself.local.sample", "--port", str(settings.sample_port))),
         Program(_SCHEDULER, (*airflow, "scheduler", "--skip-serve-logs"), at_once=False),  # its log server listens on all interfaces
         Program("dag-processor", (*airflow, "dag-processor"), at_once=False),

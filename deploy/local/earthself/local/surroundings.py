@@ -112,6 +112,7 @@ def _earthself(settings: Settings, home: Home) -> dict[str, str]:
         "EARTHSELF_WORKSPACE": str(home.workspace),
         "EARTHSELF_DATABASE_URL": f"sqlite:///{home.path / 'earthself.db'}",
         "EARTHSELF_SIGNATURE": f"{HOST}:{settings.signature_port}",
+        "EARTHSELF_DATA_URL": f"http://{HOST}:{settings.data_port}",
         "EODAG_CFG_DIR": str(home.path / "eodag"),
         "EODAG_STRICT_COLLECTIONS": "true",  # an unknown collection is an error here, not a question to the web
     }

@@ -1,53 +1,47 @@
 """The database behind EarthSignature: what is known of every product beside its pixels.
 
-SQLite in WAL mode, so that readers go on while a product is written. SQL that only SQLite understands stands here and in the
-migrations, nowhere else.
+What SQLite and PostgreSQL do in their own ways is in `dialects`; the tables are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import shapely
 import sqlalchemy as sa
 from earthself.data.dates import format_instant
-from earthself.signature.errors import SignatureError, StoreBroken
-from earthself.signature.filters import Query
+from earthself.signature.dialects import dialect_of
+from earthself.signature.errors import NotFound, SignatureError, StoreBroken, Unavailable
+from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
-from earthself.signature.product import Product
-from earthself.signature.rasters import Grid, Layer
-from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE
-from shapely.geometry.base import BaseGeometry
-from sqlalchemy.engine import Connection, Engine, Row
+from earthself.signature.rows import Rows, Stored, instant, row_of, stored_of
+from earthself.signature.scan import Scan, Search
+from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Row as SqlRow
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PAGE = 256
-_FOOTPRINT = sa.table("footprint", *(sa.column(name) for name in ("west", "east", "south", "north", "product")))
-
-
-class IdTaken(SignatureError):
-    """Another writer stored a product of that id first."""
+_KEYS = 5000
+_SNAPSHOT = 2000
+_TRIES = 3
+_VERSION: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("signature_version"))
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A product and its layers as the database holds them."""
+class Page:
+    """One page of an answer."""
 
-    product: Product
-    """What is said of it."""
-    layers: tuple[Layer, ...]
-    """In the order of their names; without counts."""
-    folder: str
-    """Of the rasters, below the store."""
-    digest: str
-    """Of id, footprint and properties."""
-    classes_sha256: str | None
-    """Of the polygons, where it came as polygons."""
+    found: list[Stored]
+    """Products in the order asked for."""
+    next: tuple[Any, ...] | None
+    """What to ask the next page with: values of the order's columns, then the id. None at the end."""
+    matched: int | None
+    """How many there are in all; None where they were not counted, or are more than `Search.count`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,10 @@ class Statistics:
 
     products: int
     """Number of products."""
+    segmented: int
+    """How many of them have a segmentation."""
+    superseded: int
+    """How many of them a newer product of the same observation supersedes."""
     first: str | None
     """Date and time of the oldest acquisition, UTC."""
     last: str | None
@@ -64,222 +62,298 @@ class Statistics:
     """Of all stored rasters."""
     products_with_code: dict[int, int]
     """How many products have each code."""
+    hectares_of_code: dict[int, float]
+    """Hectares of each code, added up over the products that know them."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is at a glance, told by indexes rather than by going through everything."""
+
+    products: int
+    """Number of products."""
+    first: str | None
+    """Date and time of the oldest acquisition, UTC."""
+    last: str | None
+    """Date and time of the newest acquisition, UTC."""
+    codes: tuple[int, ...]
+    """Codes that any product has."""
+    bounds: tuple[float, float, float, float] | None
+    """West, south, east, north in degrees, around all footprints."""
+
+
+class Known(NamedTuple):
+    """What is known of a product that is there already."""
+
+    digest: str
+    """Of id, footprint and properties."""
+    segmented: bool
+    """Whether it has a segmentation."""
 
 
 class Catalog:
     """Reads and writes the tables; safe to share between threads."""
 
     def __init__(self, url: str) -> None:
-        if not url.startswith("sqlite:///"):
-            raise StoreBroken(f"database {sa.make_url(url).render_as_string()}: only SQLite is supported; give sqlite:////path/to/file")
-        self._engine = sa.create_engine(url)
-        sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "begin", _begin)
-        self._writing = self._engine.execution_options(immediate=True)
+        """Name the database; nothing is opened yet. Raises `StoreBroken` for a kind of database that cannot serve."""
+        self._dialect = dialect_of(url)
 
     def close(self) -> None:
         """Give all connections back."""
-        self._engine.dispose()
+        self._dialect.engine.dispose()
+
+    @property
+    def name(self) -> str:
+        """Its address for messages, without a password."""
+        return self._dialect.engine.url.render_as_string()
 
     def exists(self) -> bool:
         """Tell whether there is a database at that address; asking otherwise would make one."""
-        path = self._engine.url.database or ""
-        return path.startswith("file:") or Path(path).is_file()
+        return self._dialect.exists()
 
     def partner(self) -> Partner:
         """Say which store this is the database of, also before the tables are made or brought up to date."""
         store, places = None, set()
         if self.exists():
-            with _openable(self._engine), self._engine.connect() as connection:
+            with self._openable(), self._dialect.engine.connect() as connection:
                 tables = set(sa.inspect(connection).get_table_names())
                 store = connection.scalar(sa.select(STORE.c.id)) if STORE.name in tables else None
-                places = set(connection.scalars(sa.select(PRODUCT.c.folder))) if PRODUCT.name in tables else set()
-        return Partner(self._engine.url.render_as_string(), store, places)
+                owned = sa.select(PRODUCT.c.folder).where(PRODUCT.c.folder.is_not(None))
+                places = set(connection.scalars(owned)) if PRODUCT.name in tables else set()
+        return Partner(self.name, store, places)
+
+    def version(self) -> str | None:
+        """Tell the version of the tables; None where there are none."""
+        with self._openable(), self._dialect.engine.connect() as connection:
+            return str(connection.scalar(_VERSION)) if sa.inspect(connection).has_table("signature_version") else None
 
     def adopt(self, store: str) -> None:
         """Keep the id of the store that this is the database of."""
-        with self._writing.begin() as connection:
+        with self._writing() as connection:
             if connection.scalar(sa.select(STORE.c.id)) != store:
                 connection.execute(sa.delete(STORE))
                 connection.execute(sa.insert(STORE).values(id=store))
 
     def migrate(self) -> tuple[str | None, str]:
-        """Bring the tables up to date, all changes or none; gives the versions before and after."""
-        return migrate(self._writing)
+        """Bring the tables up to date, all changes or none; gives the versions before and after. Readers go on meanwhile.
 
-    def insert(self, stored: Stored) -> None:
-        """Add a product in one transaction; raises `IdTaken` when its id is there already."""
-        product = stored.product
-        with self._writing.begin() as connection:
+        Raises `StoreBroken` for a database of a newer EarthSignature, or one that lacks an extension.
+        """
+        from alembic import command
+        from alembic.config import Config
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        scripts = ScriptDirectory.from_config(config)
+        head = str(scripts.get_current_head())
+        with self._openable():
+            self._dialect.prepare()
+            with self._dialect.writing.begin() as connection:
+                before = MigrationContext.configure(connection, opts={"version_table": "signature_version"}).get_current_revision()
+                if before is not None and before not in {script.revision for script in scripts.walk_revisions()}:
+                    raise StoreBroken(f"the database is of version {before}, newer than this EarthSignature ({head}); update the program")
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        return before, head
+
+    def put(self, stored: Stored, *, described: bool = False) -> bool:
+        """Add a product, or (`described`) put one with rasters in the place of its description, in one transaction.
+
+        False, and nothing is changed, when its id is there already, or when the description has rasters by now or is gone.
+        """
+        row = row_of(stored, datetime.now(UTC))
+        table = PRODUCT.c
+        try:
+            with self._writing() as connection:
+                if described:
+                    chosen = sa.select(table.pk, table.superseded_by).where(table.product_id == stored.product.product_id)
+                    before = connection.execute(chosen.where(table.folder.is_(None)).with_for_update()).one_or_none()
+                    if before is None:
+                        return False
+                    self._dialect.remove(connection, before.pk)
+                    row = row_of(replace(stored, superseded_by=before.superseded_by), datetime.now(UTC))
+                self._dialect.insert(connection, [row])
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def insert_new(self, rows: Rows) -> dict[str, Known]:
+        """Add those products whose ids are not there, in one transaction; gives what is known of those that are."""
+        by_id = {row.name: row for row in reversed(rows)}
+        for _ in range(_TRIES):
+            with self._reading() as connection:
+                known = {row.product_id: Known(row.digest, row.segmented) for row in connection.execute(_known(list(by_id)))}
+            new = [row for name, row in reversed(by_id.items()) if name not in known]
             try:
-                pk = connection.execute(sa.insert(PRODUCT).values(_columns(stored))).inserted_primary_key[0]  # type: ignore[index]
-            except sa.exc.IntegrityError as error:
-                raise IdTaken(product.product_id) from error
-            connection.execute(sa.insert(LAYER), [_layer_columns(pk, layer) for layer in stored.layers])
-            counts = [{"product": pk, "code": code, "pixels": n} for layer in stored.layers for code, n in layer.counts.items()]
-            if counts:
-                connection.execute(sa.insert(PRODUCT_CODE), counts)
-            boxes = [part.bounds for part in getattr(product.footprint, "geoms", [product.footprint])]
-            rows = [{"west": b[0], "south": b[1], "east": b[2], "north": b[3], "product": pk} for b in boxes]
-            connection.execute(sa.insert(_FOOTPRINT), rows)
+                if new:
+                    with self._writing() as connection:
+                        self._dialect.insert(connection, new)
+            except sa.exc.IntegrityError:
+                continue  # another writer was faster with one of them
+            return known
+        raise SignatureError("other writers store the same products at the same time; let one of them finish, then try again")
+
+    def supersede(self, product_id: str, newer: str) -> bool:
+        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        with self._writing() as connection:
+            two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_([product_id, newer]))
+            known = {row.product_id: row.superseded_by for row in connection.execute(two)}
+            for name in (product_id, newer):
+                if name not in known:
+                    raise NotFound(f"product {name!r} is not stored; list what there is with ListProductIds or `earthsignature list`")
+            if known[product_id] == newer:
+                return False
+            connection.execute(sa.update(PRODUCT).where(PRODUCT.c.product_id == product_id).values(superseded_by=newer))
+        return True
+
+    def remove(self, product_id: str, folder: str | None) -> bool:
+        """Forget a product, if its rasters still lie in that folder; tells whether it was there."""
+        chosen = (PRODUCT.c.product_id == product_id, PRODUCT.c.folder.is_not_distinct_from(folder))
+        with self._writing() as connection:
+            pk = connection.scalar(sa.select(PRODUCT.c.pk).where(*chosen))
+            if pk is None:
+                return False
+            self._dialect.remove(connection, pk)
+        return True
 
     def resize(self, product_id: str, layer: str, size: int) -> None:
         """Note the size of a layer's file that was written anew."""
         of_product = LAYER.c.product == sa.select(PRODUCT.c.pk).where(PRODUCT.c.product_id == product_id).scalar_subquery()
-        with self._writing.begin() as connection:
+        with self._writing() as connection:
             connection.execute(sa.update(LAYER).where(of_product, LAYER.c.name == layer).values(size=size))
 
     def get(self, product_id: str) -> Stored | None:
         """Find one product by its id."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(PRODUCT).where(PRODUCT.c.product_id == product_id)).all()
-            return next(iter(_with_layers(connection, rows)), None)
+            return next(iter(_together(connection, rows, details=True)), None)
 
-    def find(self, query: Query) -> Iterator[Stored]:
-        """Give the products that match, newest acquisition first, then by id. No transaction stays open between two of them."""
-        prepared, left = query.area, query.limit
-        if prepared is not None:
-            shapely.prepare(prepared)
-        after: tuple[int, str] | None = None
-        while left is None or left > 0:
-            with self._engine.connect() as connection:
-                page = connection.execute(_selection(query, after)).all()
-                hits = [row for row in page if prepared is None or prepared.intersects(shapely.from_wkb(row.footprint))]
-                found = _with_layers(connection, hits[:left])
-            yield from found
-            if len(page) < _PAGE:
-                return
-            after = (page[-1].creation_date, page[-1].product_id)
-            left = None if left is None else left - len(found)
+    def find(self, query: Query, *, details: bool = True) -> Iterator[Stored]:
+        """Give the products that match, newest acquisition first, then by id; without `details` they come without layers and codes.
+
+        No transaction stays open between two of them; where there are many, their keys are kept, so that each page costs the same.
+        """
+        found = self._find(query, details)
+        return found if query.limit is None else islice(found, query.limit)
+
+    def _find(self, query: Query, details: bool) -> Iterator[Stored]:
+        first = _PAGE if query.limit is None else min(query.limit, _PAGE)
+        with self._reading() as connection:
+            scan = Scan(self._dialect, connection, Search(query, first))
+            rows = scan.page(connection, first)
+            found = _together(connection, rows, details)
+        yield from found
+        more = len(rows) == first
+        while more:
+            with self._reading() as connection:
+                keys = [row.pk for row in scan.page(connection, _KEYS, keys_only=True)]
+            more = len(keys) == _KEYS
+            for start in range(0, len(keys), _PAGE):
+                yield from self._of_keys(keys[start : start + _PAGE], details)
+
+    def _of_keys(self, keys: list[int], details: bool) -> list[Stored]:
+        with self._reading() as connection:
+            there = {row.pk: row for row in connection.execute(sa.select(PRODUCT).where(PRODUCT.c.pk.in_(keys)))}
+            return _together(connection, [there[pk] for pk in keys if pk in there], details)
+
+    def search(self, search: Search) -> Page:
+        """Give one page of the products that match."""
+        with self._reading() as connection:
+            scan = Scan(self._dialect, connection, search)
+            rows = scan.page(connection, search.limit + 1)
+            matched = scan.count(connection, search.count) if search.count else None
+            found = _together(connection, rows[: search.limit], details=True)
+            return Page(found, scan.place_of(rows[search.limit - 1]) if len(rows) > search.limit else None, matched)
+
+    def snapshot(self) -> Iterator[list[Stored]]:
+        """Give all products of one moment, in the order in which they came, a few thousand at a time."""
+        with self._troubles(), self._dialect.snapshot() as connection:
+            last = 0
+            while rows := connection.execute(sa.select(PRODUCT).where(PRODUCT.c.pk > last).order_by(PRODUCT.c.pk).limit(_SNAPSHOT)).all():
+                yield _together(connection, rows, details=True)
+                last = rows[-1].pk
+
+    def overview(self) -> Overview:
+        """Say what there is, without counts for each code."""
+        date, code = PRODUCT.c.creation_date, PRODUCT_CODE.c.code
+        ends = [sa.select(end(date)).scalar_subquery() for end in (sa.func.min, sa.func.max)]
+        number = sa.select(sa.func.count()).select_from(PRODUCT).scalar_subquery()
+        there = [sa.exists().where(code == one).label(f"code_{one}") for one in sorted(ALL_CODES)]
+        with self._reading() as connection:
+            total, first, last = connection.execute(sa.select(number, *ends)).one()
+            found = connection.execute(sa.select(*there)).one()
+            bounds = connection.execute(self._dialect.extent()).one() if total else None
+        oldest, newest = (None if when is None else format_instant(instant(when)) for when in (first, last))
+        codes = tuple(one for one, has in zip(sorted(ALL_CODES), found, strict=True) if has)
+        return Overview(total, oldest, newest, codes, None if bounds is None else tuple(bounds))
 
     def statistics(self) -> Statistics:
         """Count what is there."""
-        with self._engine.connect() as connection:
-            dates = sa.select(sa.func.count(), sa.func.min(PRODUCT.c.creation_date), sa.func.max(PRODUCT.c.creation_date))
-            number, first, last = connection.execute(dates).one()
+        table = PRODUCT.c
+        counts = sa.select(
+            sa.func.count(),
+            sa.func.count(table.folder),
+            sa.func.count(table.superseded_by),
+            sa.func.min(table.creation_date),
+            sa.func.max(table.creation_date),
+        )
+        code = PRODUCT_CODE.c
+        per_code = sa.select(
+            code.code, sa.func.count().label("products"), sa.func.coalesce(sa.func.sum(code.hectares), 0).label("hectares")
+        )
+        with self._reading() as connection:
+            number, segmented, superseded, first, last = connection.execute(counts).one()
             size = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(LAYER.c.size), 0)))
-            codes = connection.execute(
-                sa.select(PRODUCT_CODE.c.code, sa.func.count().label("products")).group_by(PRODUCT_CODE.c.code)
-            ).all()
-        oldest, newest = (None if micros is None else format_instant(_instant(micros)) for micros in (first, last))
-        return Statistics(number, oldest, newest, int(size or 0), {row.code: row.products for row in codes})
+            codes = connection.execute(per_code.group_by(code.code)).all()
+        oldest, newest = (None if when is None else format_instant(instant(when)) for when in (first, last))
+        by_code = {row.code: row.products for row in codes}
+        return Statistics(
+            number, segmented, superseded, oldest, newest, int(size or 0), by_code, {row.code: float(row.hectares) for row in codes}
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._troubles(), self._dialect.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._troubles(), self._dialect.writing.begin() as connection:
+            version = connection.scalar(_VERSION)
+            if version != VERSION:
+                raise Unavailable(f"the tables were brought to version {version} and this program writes {VERSION}; start it anew")
+            yield connection
+
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            trouble = self._dialect.trouble(error)
+            if trouble is None:
+                raise
+            raise trouble from error
+
+    @contextmanager
+    def _openable(self) -> Iterator[None]:
+        try:
+            with self._troubles():
+                yield
+        except sa.exc.DatabaseError as error:
+            raise StoreBroken(f"the database {self.name} cannot be opened ({error.orig}); restore it from a backup") from error
 
 
-def migrate(engine: Engine) -> tuple[str | None, str]:
-    """Run the migrations that are still missing; raises `StoreBroken` for a database of a newer EarthSignature."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
-    head = scripts.get_current_head()
-    with _openable(engine), engine.begin() as connection:
-        before = MigrationContext.configure(connection, opts={"version_table": "signature_version"}).get_current_revision()
-        if before is not None and before not in {script.revision for script in scripts.walk_revisions()}:
-            raise StoreBroken(f"the database is of version {before}, newer than this EarthSignature ({head}); update the program")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before, str(head)
+def _together(connection: Connection, rows: Sequence[SqlRow[Any]], details: bool) -> list[Stored]:
+    keys = [row.pk for row in rows]
+    if not keys or not details:
+        return stored_of(rows, (), ())
+    layers = connection.execute(sa.select(LAYER).where(LAYER.c.product.in_(keys)).order_by(LAYER.c.name)).all()
+    codes = connection.execute(sa.select(PRODUCT_CODE).where(PRODUCT_CODE.c.product.in_(keys)).order_by(PRODUCT_CODE.c.code)).all()
+    return stored_of(rows, layers, codes)
 
 
-@contextmanager
-def _openable(engine: Engine) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.DatabaseError as error:
-        raise StoreBroken(f"the database {engine.url.database} cannot be opened ({error.orig}); restore it from a backup") from error
-
-
-def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
-    # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
-
-
-def _selection(query: Query, after: tuple[int, str] | None) -> sa.Select[Any]:
+def _known(ids: Sequence[str]) -> sa.Select[Any]:
     table = PRODUCT.c
-    chosen = sa.select(PRODUCT).order_by(table.creation_date.desc(), table.product_id).limit(_PAGE)
-    if query.start is not None:
-        chosen = chosen.where(table.creation_date >= query.start)
-    if query.end is not None:
-        chosen = chosen.where(table.creation_date < query.end)
-    if query.product_ids:
-        chosen = chosen.where(table.product_id.in_(sorted(query.product_ids)))
-    if query.codes:
-        chosen = chosen.where(table.pk.in_(sa.select(PRODUCT_CODE.c.product).where(PRODUCT_CODE.c.code.in_(sorted(query.codes)))))
-    if query.area is not None:
-        chosen = chosen.where(table.pk.in_(_near(query.area)))
-    if after is not None:
-        older = sa.and_(table.creation_date == after[0], table.product_id > after[1])
-        chosen = chosen.where(sa.or_(table.creation_date < after[0], older))
-    return chosen
-
-
-def _near(area: BaseGeometry) -> sa.Select[Any]:
-    """Products with a box that meets the area's: its parts' boxes where they are few, else the one of it all."""
-    parts = list(getattr(area, "geoms", [area]))
-    boxes = [part.bounds for part in (parts if len(parts) <= 16 else [area])]
-    box = _FOOTPRINT.c
-    meets = (sa.and_(box.west <= e, box.east >= w, box.south <= n, box.north >= s) for w, s, e, n in boxes)
-    return sa.select(box.product).where(sa.or_(*meets))
-
-
-def _columns(stored: Stored) -> dict[str, Any]:
-    product = stored.product
-    return {
-        "product_id": product.product_id,
-        "creation_date": _micros(product.creation_date),
-        "publication_date": _micros(product.publication_date),
-        "product_type": product.product_type,
-        "cloud_cover": product.cloud_cover,
-        "properties": dict(product.properties),
-        "footprint": shapely.to_wkb(product.footprint),
-        "digest": stored.digest,
-        "classes_sha256": stored.classes_sha256,
-        "folder": stored.folder,
-        "stored_at": _micros(datetime.now(UTC)),
-    }
-
-
-def _layer_columns(pk: int, layer: Layer) -> dict[str, Any]:
-    grid = layer.grid
-    where = {"crs": grid.crs, "transform": list(grid.transform), "width": grid.width, "height": grid.height}
-    return {"product": pk, "name": layer.name, **where, "data_type": layer.data_type, "sha256": layer.sha256, "size": layer.size}
-
-
-def _with_layers(connection: Connection, rows: Sequence[Row[Any]]) -> list[Stored]:
-    layers: dict[int, list[Layer]] = {row.pk: [] for row in rows}
-    chosen = sa.select(LAYER).where(LAYER.c.product.in_(list(layers))).order_by(LAYER.c.name)
-    for row in connection.execute(chosen) if layers else ():
-        grid = Grid(row.crs, tuple(row.transform), row.width, row.height)
-        layers[row.product].append(Layer(row.name, grid, row.data_type, row.sha256, row.size))
-    return [_stored(row, tuple(layers[row.pk])) for row in rows]
-
-
-def _stored(row: Row[Any], layers: tuple[Layer, ...]) -> Stored:
-    product = Product(
-        product_id=row.product_id,
-        creation_date=_instant(row.creation_date),
-        publication_date=_instant(row.publication_date),
-        product_type=row.product_type,
-        cloud_cover=row.cloud_cover,
-        footprint=shapely.from_wkb(row.footprint),
-        properties=row.properties,
-    )
-    return Stored(product, layers, row.folder, row.digest, row.classes_sha256)
-
-
-def _micros(instant: datetime) -> int:
-    return (instant - _EPOCH) // timedelta(microseconds=1)
-
-
-def _instant(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
+    return sa.select(table.product_id, table.digest, table.folder.is_not(None).label("segmented")).where(table.product_id.in_(ids))

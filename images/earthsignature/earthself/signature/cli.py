@@ -1,4 +1,4 @@
-"""The command `earthsignature`: serve the database, and list, get, ingest, count and migrate from a terminal."""
+"""The command `earthsignature`: serve the database, and list, get and ingest from a terminal."""
 
 from __future__ import annotations
 
@@ -7,46 +7,76 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+import warnings
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from earthself.data.errors import EarthSelfError
-from earthself.signature.errors import BadSignature
+from earthself.signature import maintenance, tokens
+from earthself.signature.errors import BadSetting
+from earthself.signature.limits import USUAL, Limits
+from earthself.signature.maintenance import describe_files
+from earthself.signature.terminal import HOME, Database, Home, Json
+from earthself.signature.terminal import errors as _errors
+from earthself.signature.terminal import say as _say
 
 if TYPE_CHECKING:
     from earthself.signature.client import SignatureClient
 
 _T = TypeVar("_T")
 app = typer.Typer(name="earthsignature", help="EarthSignature: the land-cover database.", no_args_is_help=True, add_completion=False)
+app.add_typer(tokens.app, name="token")
+app.add_typer(maintenance.app)
 
-_HOME = Path(os.environ.get("EARTHSELF_HOME", ".earthself")) / "earthsignature"
-_URL = "EARTHSELF_SIGNATURE_DATABASE_URL"
-Home = Annotated[Path, typer.Option("--home", envvar="EARTHSELF_SIGNATURE_HOME", help="Folder of the store.")]
-Database = Annotated[str | None, typer.Option("--database-url", envvar=_URL, help="SQLAlchemy URL; a file in the folder if left out.")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
 Server = Annotated[str, typer.Option("--server", envvar="EARTHSELF_SIGNATURE_SERVER", help="host:port of the server.")]
 Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the connection.")]
+TlsCa = Annotated[Path | None, typer.Option("--tls-ca", envvar="EARTHSELF_SIGNATURE_TLS_CA", help="Authorities to trust (PEM); encrypts.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for an answer.")]
+
+
+class _Read(StrEnum):
+    OPEN = "open"
+    TOKEN = "token"  # noqa: S105 - a choice
+
+
+def _option(name: str, text: str, least: int | None = None, most: int | None = None) -> Any:  # noqa: ANN401 - typer's own type is not public
+    """Make an option of the server with its variable: --max-calls is EARTHSELF_SIGNATURE_MAX_CALLS."""
+    return typer.Option(name, envvar="EARTHSELF_SIGNATURE" + name.replace("-", "_").upper()[1:], help=text, min=least, max=most)
+
+
 _SERVER = f"127.0.0.1:{os.environ.get('EARTHSELF_SIGNATURE_PORT', '50051')}"
 
 
 @app.command()
 def serve(
     *,
-    home: Home = _HOME,
+    home: Home = HOME,
     port: Annotated[int, typer.Option(envvar="EARTHSELF_SIGNATURE_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 50051,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     database_url: Database = None,
     sieve_ha: Annotated[float, typer.Option(min=0, help="Smallest patch of v2 answers in hectares.")] = 0.5,
+    tls_cert: Annotated[Path | None, _option("--tls-cert", "Certificate of the server (PEM); taken anew when it changes.")] = None,
+    tls_key: Annotated[Path | None, _option("--tls-key", "Key of the certificate (PEM).")] = None,
+    tls_client_ca: Annotated[Path | None, _option("--tls-client-ca", "Turn clients away without a certificate of these (PEM).")] = None,
+    insecure: Annotated[bool, _option("--insecure", "Clear text although other machines can connect.")] = False,
+    tokens: Annotated[Path | None, _option("--tokens", "List of tokens, made by `token add`; writing needs one then.")] = None,
+    read: Annotated[_Read, _option("--read", "Whether reading needs a token, too.")] = _Read.OPEN,
+    reflection: Annotated[bool, typer.Option(help="Tell what the server answers, as grpcurl asks.")] = True,
+    max_message: Annotated[
+        int, _option("--max-message", "Bytes of a message that stores a product.", least=1 << 20, most=1 << 30)
+    ] = USUAL.message,
+    max_area_vertices: Annotated[int, _option("--max-area-vertices", "Corners of an area asked for.", least=4)] = USUAL.area_vertices,
+    max_calls: Annotated[int, _option("--max-calls", "Calls at a time.", least=1)] = USUAL.calls,
+    max_calls_of_one: Annotated[int, _option("--max-calls-of-one", "Calls at a time from one address.", least=1)] = USUAL.calls_of_one,
     as_json: Json = False,
 ) -> None:
     """Serve the database by gRPC until SIGTERM or Ctrl-C; says on standard output where, once it answers."""
     from earthself.signature.server import ServerSettings
     from earthself.signature.server import serve as run
+    from earthself.signature.tls import ServerTls
 
     os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB; by default GDAL keeps 5 % of the machine's memory
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
@@ -56,7 +86,59 @@ def serve(
         _say({"host": host, "port": bound, "home": str(home)} if as_json else f"EarthSignature listens on {host}:{bound}, store {home}")
 
     with _errors(as_json):
-        asyncio.run(run(ServerSettings(home, host, port, database_url, sieve_ha), ready))
+        if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
+            raise BadSetting("TLS needs --tls-cert and --tls-key; give both, or none")
+        settings = ServerSettings(
+            home=home,
+            host=host,
+            port=port,
+            database_url=database_url,
+            sieve_ha=sieve_ha,
+            tls=ServerTls(tls_cert, tls_key, tls_client_ca) if tls_cert and tls_key else None,
+            insecure=insecure,
+            tokens=tokens,
+            read=read.value,
+            reflection=reflection,
+            limits=Limits(max_message, max_area_vertices, calls=max_calls, calls_of_one=max_calls_of_one),
+        )
+        asyncio.run(run(settings, ready))
+
+
+@app.command()
+def web(
+    *,
+    home: Home = HOME,
+    port: Annotated[int, typer.Option(envvar="EARTHSELF_DATA_PORT", min=0, max=65535, help="TCP port; 0 for a free one.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    database_url: Database = None,
+    workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
+    insecure: Annotated[bool, typer.Option(help="Clear text and no logins although other machines can connect.")] = False,
+    read: Annotated[_Read, _option("--read", "As for `serve`: this server is open to all, and refuses to start with token.")] = _Read.OPEN,
+    as_json: Json = False,
+) -> None:
+    """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
+    os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB
+    os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # our rasters are one file each
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
+    from earthself.data.workspace import Workspace
+
+    def ready(bound: int) -> None:
+        at = f"http://{host}:{bound}"
+        _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
+
+    with _errors(as_json):
+        try:
+            from earthself.signature.web.app import WebSettings
+            from earthself.signature.web.app import serve as run
+        except ModuleNotFoundError as error:
+            raise BadSetting(f"{error}; the web server needs more packages: pip install earthself-signature[web]") from error
+        catalog = Workspace(workspace or home.parent / "workspace").catalog
+        if read is _Read.TOKEN:
+            raise BadSetting(
+                "reading needs a token here, and the web server knows none; put a proxy with logins before it and say --read open"
+            )
+        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, insecure), ready))
 
 
 @app.command(name="list")
@@ -70,11 +152,12 @@ def list_products(
     limit: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     server: Server = _SERVER,
     tls: Tls = False,
+    tls_ca: TlsCa = None,
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
     """List stored products, newest acquisition first; with --json one GeoJSON Feature a line."""
-    with _errors(as_json), _client(server, tls, timeout) as client:
+    with _errors(as_json), _client(server, tls, timeout, tls_ca) as client:
         found = client.find(wkt=wkt, start=start, end=end, product_ids=product_id or (), categories=category or (), limit=limit)
         for feature in found:
             said = feature["properties"]
@@ -89,11 +172,12 @@ def get(
     layer: Annotated[list[str] | None, typer.Option(help="Only these layers; all if left out.")] = None,
     server: Server = _SERVER,
     tls: Tls = False,
+    tls_ca: TlsCa = None,
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
     """Fetch a product and its layers into a folder."""
-    with _errors(as_json), _client(server, tls, timeout) as client:
+    with _errors(as_json), _client(server, tls, timeout, tls_ca) as client:
         signature = client.get(product_id, layer)
         stem = "".join(c if c.isalnum() or c in "._-" else "_" for c in product_id)
         output.mkdir(parents=True, exist_ok=True)
@@ -112,20 +196,30 @@ def ingest(
     cloud_mask: Annotated[Path | None, typer.Option(help="GeoTIFF, 1 = cloud.")] = None,
     confidence: Annotated[Path | None, typer.Option(help="GeoTIFF of percent.")] = None,
     flags: Annotated[Path | None, typer.Option(help="GeoTIFF of flag bits.")] = None,
+    metadata_only: Annotated[bool, typer.Option(help="Describe products in bulk, without rasters, straight in the database.")] = False,
+    home: Home = HOME,
+    database_url: Database = None,
     server: Server = _SERVER,
     tls: Tls = False,
+    tls_ca: TlsCa = None,
     timeout: Timeout = 60,
     as_json: Json = False,
 ) -> None:
-    """Store products; what is stored already with the same content counts as done. A bad one does not stop the others."""
+    """Store products; what is stored already with the same content counts as done. A bad one does not stop the others.
+
+    With --metadata-only the files may hold many: newline-delimited JSON, feature collections or GeoParquet. A server may run beside it.
+    """
     from earthself.signature.items import read_signature
 
+    if metadata_only:
+        describe_files(files, home, database_url, as_json)
+        return
     given = {"segmentation": segmentation, "cloud_mask": cloud_mask, "confidence": confidence, "flags": flags}
     layers = {name: path for name, path in given.items() if path is not None}
     if layers and len(files) > 1:
         raise typer.BadParameter("layers can be given for one feature at a time")
     worst: EarthSelfError | None = None
-    with _errors(as_json), _client(server, tls, timeout) as client:
+    with _errors(as_json), _client(server, tls, timeout, tls_ca) as client:
         for path in _progress(files, "storing"):
             try:
                 signature = read_signature(path, layers)
@@ -142,55 +236,11 @@ def ingest(
         raise typer.Exit(worst.exit_code)
 
 
-@app.command()
-def stats(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
-    """Count what the store holds; works beside a running server."""
-    from earthself.signature.store import Store
+def _client(server: str, tls: bool, timeout: float, tls_ca: Path | None) -> SignatureClient:
+    from earthself.signature.client import Connection, SignatureClient
 
-    with _errors(as_json):
-        store = Store(home, database_url)
-        if not store.catalog.exists():
-            raise BadSignature(
-                f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
-            )
-        found = store.statistics()
-        store.close()
-    if as_json:
-        _say(asdict(found))
-        return
-    _say(f"{found.products} products from {found.first or '-'} to {found.last or '-'}, {found.bytes / 1e6:.1f} MB of rasters")
-    for code, products in sorted(found.products_with_code.items()):
-        _say(f"{code:>5}  in {products} products")
-
-
-@app.command()
-def migrate(home: Home = _HOME, database_url: Database = None, as_json: Json = False) -> None:
-    """Bring the tables up to date while no server runs (`serve` does so by itself)."""
-    from earthself.signature.store import Store
-
-    with _errors(as_json):
-        home.mkdir(parents=True, exist_ok=True)
-        with closing(Store(home, database_url)) as store:
-            store.lock()
-            before, after = store.migrate()
-    _say(
-        {"before": before, "after": after} if as_json else f"tables at version {after}" + ("" if before == after else f", were at {before}")
-    )
-
-
-@contextmanager
-def _errors(as_json: bool) -> Iterator[None]:
-    try:
-        yield
-    except EarthSelfError as error:
-        typer.echo(json.dumps({"error": str(error), "retry": error.retry}) if as_json else f"earthsignature: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
-
-
-def _client(server: str, tls: bool, timeout: float) -> SignatureClient:
-    from earthself.signature.client import SignatureClient
-
-    return SignatureClient(server, tls=tls, token=os.environ.get("EARTHSELF_SIGNATURE_TOKEN"), timeout=timeout)
+    token, certificate, key = (os.environ.get(f"EARTHSELF_SIGNATURE_{name}") or None for name in ("TOKEN", "CLIENT_CERT", "CLIENT_KEY"))
+    return SignatureClient(Connection(server, tls, token, timeout, str(tls_ca) if tls_ca else None, certificate, key))
 
 
 def _progress(things: list[_T], what: str) -> Iterable[_T]:
@@ -200,11 +250,6 @@ def _progress(things: list[_T], what: str) -> Iterable[_T]:
     from rich.progress import track
 
     return track(things, description=what, console=Console(stderr=True))
-
-
-def _say(text: Any) -> None:  # noqa: ANN401 - text, or what JSON can hold
-    typer.echo(text if isinstance(text, str) else json.dumps(text))
-    sys.stdout.flush()
 
 
 def _write(path: Path, content: bytes) -> None:

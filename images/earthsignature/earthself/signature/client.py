@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 from earthself.data.dates import format_instant, parse_instant
 from earthself.data.errors import BadInput
 from earthself.signature import geobuf, lazy
-from earthself.signature.errors import AccessRefused, AlreadyExists, BadSignature, NotFound, SignatureError, Unavailable, Unimplemented
+from earthself.signature.errors import (
+    AccessRefused,
+    AlreadyExists,
+    BadSignature,
+    NotFound,
+    SignatureError,
+    StoreBroken,
+    Unavailable,
+    Unimplemented,
+)
 from earthself.signature.rpc import Connection, Rpc
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
@@ -26,10 +35,12 @@ __all__ = [
     "AccessRefused",
     "AlreadyExists",
     "BadSignature",
+    "Connection",
     "NotFound",
     "Signature",
     "SignatureClient",
     "SignatureError",
+    "StoreBroken",
     "Unavailable",
 ]
 
@@ -38,7 +49,22 @@ _V2 = "snapearth.api.v2.DatabaseProductService"
 _V1_LAYERS = ("segmentation", "cloud_mask")
 _CHUNK = 1 << 20
 _SLOWEST = 1_000_000  # bytes a second; an upload that is slower runs into its deadline
+_PORTION = 200  # of the 500 products that one answer may have: what an interruption costs stays small
 When = str | date | datetime
+
+
+class Filters(TypedDict, total=False):
+    """What `find` can be asked."""
+
+    wkt: str | None
+    start: When | None
+    end: When | None
+    product_ids: Iterable[str]
+    categories: Iterable[int]
+    limit: int | None
+    least_share: float | None
+    segmented: bool
+    current: bool
 
 
 @dataclass(frozen=True)
@@ -54,10 +80,14 @@ class Signature:
 class SignatureClient:
     """Talks to one server. Safe to share between threads; closes its channel when used as a context."""
 
-    def __init__(self, target: str, tls: bool = False, token: str | None = None, timeout: float = 60) -> None:
-        """Name the server as host:port; nothing is sent yet. `timeout` is seconds for an answer or the next message of a stream."""
-        self._connection = Connection(target, tls, token, timeout)
+    def __init__(self, target: str | Connection, tls: bool = False, token: str | None = None, timeout: float = 60) -> None:
+        """Name the server as host:port, or give a `Connection` for all that can be set; nothing is sent yet.
+
+        `timeout` is seconds for an answer or the next message of a stream.
+        """
+        self._connection = target if isinstance(target, Connection) else Connection(target, tls, token, timeout)
         self._rpc = Rpc(self._connection)
+        self._public_only = False
 
     def __enter__(self) -> Self:
         return self
@@ -98,11 +128,17 @@ class SignatureClient:
         product_ids: Iterable[str] = (),
         categories: Iterable[int] = (),
         limit: int | None = None,
+        least_share: float | None = None,
+        segmented: bool = False,
+        current: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Give the Features (id, footprint, properties) of all products that match, newest acquisition first.
 
         `wkt` in longitude and latitude, acquisitions in `[start, end)`; ids and categories are any-of, and a category matches its
-        descendants. Raises `BadSignature` at the first item for what the server refuses.
+        descendants. `least_share` (0 to 1) is that of the categories together among the pixels that have a class; `segmented` leaves out
+        products without a segmentation, `current` those that a newer one supersedes. A server without our service knows products with a
+        segmentation only, and raises `Unimplemented` for `least_share` and `current`.
+        Raises `BadSignature` at the first item for what the server refuses.
         """
         ids = [product_ids] if isinstance(product_ids, str) else list(product_ids)
         said: dict[str, Any] = {
@@ -112,12 +148,47 @@ class SignatureClient:
             "categories": list(categories),
         }
         said = {key: value for key, value in said.items() if value is not None}
-        request = own.FindRequest(**said, product_ids=ids, limit=limit)
+        ours: dict[str, Any] = {"least_share": least_share, "segmented": segmented, "current": current}
+        request = own.FindRequest(**said, product_ids=ids, limit=limit, **ours)
         try:
             for answer in self._rpc.stream(lazy.SERVICE, "Find", request):
                 yield geobuf.decode(answer.feature)
         except Unimplemented:
+            if least_share or current:
+                raise
+            self._public_only = True
             yield from self._find_v2(v2.ListProductIdsRequest(**said), set(ids), limit)
+
+    def segmentations(self, **filters: Unpack[Filters]) -> Iterator[Signature]:
+        """Give all products that match with their segmentation and cloud mask, newest acquisition first, however many there are.
+
+        Filters as in `find`. First the ids of all are listed, then the rasters come in portions; one product at a time is held. So
+        nothing comes twice, and nothing that was stored before the call is left out; what is stored meanwhile is not waited for, and
+        products without a segmentation are passed over. A server that goes away in between is asked again for what is missing.
+        Raises `StoreBroken` after all others when the server lost a product's rasters.
+        """
+        ids = list(dict.fromkeys(str(feature["id"]) for feature in self.find(**filters)))
+        broken: StoreBroken | None = None
+        for start in range(0, len(ids), _PORTION):
+            portion = ids[start : start + _PORTION]
+            features = {} if self._public_only else {feature["id"]: feature for feature in self.find(product_ids=portion)}
+            try:
+                for answer in self._whole(portion):
+                    feature = features.get(answer.product_id) or _feature_v1(answer)
+                    yield Signature(feature, {name: getattr(answer, name) for name in _V1_LAYERS})
+            except StoreBroken as error:
+                broken = broken or error
+        if broken is not None:
+            raise broken
+
+    def supersede(self, product_id: str, newer: str) -> bool:
+        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        request = own.SupersedeRequest(product_id=product_id, superseded_by=newer)
+        return bool(self._rpc.unary(lazy.SERVICE, "Supersede", request).changed)
+
+    def delete(self, product_id: str) -> None:
+        """Remove a product with its rasters; raises `NotFound`, and `Unavailable` while a backup is made of the store."""
+        self._rpc.unary(lazy.SERVICE, "Delete", own.DeleteRequest(product_id=product_id))
 
     def get(self, product_id: str, layers: Iterable[str] | None = None) -> Signature:
         """Fetch a product with the layers of those names (None: all that it has); raises `NotFound`."""
@@ -142,6 +213,22 @@ class SignatureClient:
         layer = next(layer for layer in about.layers if layer.name == "segmentation")
         array = lazy.windows_array(lazy.Window(self._connection, product_id, "segmentation"), layer)
         return lazy.described(array, product_id, geobuf.decode(about.feature)["properties"])
+
+    def _whole(self, ids: Iterable[str]) -> Iterator[v1.SegmentationResponse]:
+        """Give the v1 answers of at most 500 products, each once; goes on with the rest when the server goes away in between."""
+        left = dict.fromkeys(ids)
+        while left:
+            before = len(left)
+            request = v1.ListSegmentationRequest(product_ids=left, n_results=before)
+            try:
+                for answer in self._rpc.stream(_V1, "ListSegmentation", request):
+                    if answer.product_id in left:
+                        del left[answer.product_id]
+                        yield answer
+                return
+            except Unavailable:
+                if len(left) == before:
+                    raise
 
     def _describe(self, product_id: str) -> own.Description:
         return next(iter(self._rpc.stream(lazy.SERVICE, "Get", own.GetRequest(product_id=product_id)))).description  # type: ignore[no-any-return]

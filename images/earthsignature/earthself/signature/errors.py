@@ -27,14 +27,39 @@ class NotFound(SignatureError):
     exit_code = 69
 
 
-class AccessRefused(SignatureError):
-    """A token is missing, wrong or may not travel there (UNAUTHENTICATED, PERMISSION_DENIED, exit 65)."""
+class BadSetting(SignatureError):
+    """A server, a connection or a list of tokens cannot be set up as asked for: a file, an address, a name (exit 65)."""
 
     exit_code = 65
 
 
+class AccessRefused(SignatureError):
+    """A token or a certificate is missing, wrong or may not travel there (UNAUTHENTICATED, PERMISSION_DENIED, exit 65)."""
+
+    exit_code = 65
+
+
+class NotAuthenticated(AccessRefused):
+    """The call needs a token that this server knows (UNAUTHENTICATED)."""
+
+
+class NotPermitted(AccessRefused):
+    """The token is known, but has no right to this, or nobody has (PERMISSION_DENIED)."""
+
+
 class Unavailable(SignatureError):
     """The server is away, busy or too slow for now (UNAVAILABLE, DEADLINE_EXCEEDED, exit 75)."""
+
+    exit_code = 75
+    retry = True
+
+
+class TooBusy(Unavailable):
+    """The server has as many calls as it takes; the caller waits and tries again (RESOURCE_EXHAUSTED with a pushback)."""
+
+
+class TooSlow(SignatureError):
+    """The caller did not send or take a message for too long (DEADLINE_EXCEEDED)."""
 
     exit_code = 75
     retry = True

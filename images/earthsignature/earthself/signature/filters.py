@@ -21,6 +21,9 @@ from shapely.ops import unary_union
 MOST_PRODUCTS = 500
 """Products that one `ListSegmentation` gives at most."""
 _MOST_IDS = 10_000
+_MOST_CATEGORIES = 1_000
+_MOST_CROSSINGS = 50_000  # a union of as many takes a second
+_SAMPLE = 64
 _ACCEPTED = "send a POLYGON, MULTIPOLYGON or GEOMETRYCOLLECTION of longitude and latitude in degrees"
 _LEGENDS = ("clc:1", "clc:2", "clc:3")
 ALL_CODES = frozenset(entry.code for name in _LEGENDS for entry in legend(name).entries)
@@ -55,6 +58,12 @@ class Query:
     """CORINE codes with their descendants, any of them."""
     limit: int | None = None
     """At most so many products."""
+    least_share: float = 0.0
+    """Of the codes together, among a product's pixels that have any; 0 to 1."""
+    segmented: bool = False
+    """Only products with a segmentation."""
+    current: bool = False
+    """Only products that no newer one of the same observation supersedes."""
 
 
 def query(
@@ -65,6 +74,9 @@ def query(
     product_ids: Iterable[str] = (),
     categories: Iterable[str | int] = (),
     limit: int | None = None,
+    least_share: float = 0.0,
+    segmented: bool = False,
+    current: bool = False,
 ) -> Query:
     """Check the filters of a request; raises `BadSignature` with what is wrong and what to send instead."""
     first, last = _microseconds(start, "start_date"), _microseconds(end, "end_date")
@@ -72,7 +84,12 @@ def query(
         raise BadSignature("end_date lies before start_date; the period is [start_date, end_date)")
     if limit is not None and limit < 1:
         raise BadSignature(f"{limit} results were asked for; ask for 1 or more, or leave the number out")
-    return Query(parse_area(wkt), first, last, _ids(product_ids), _codes(categories), limit)
+    if not 0 <= least_share <= 1:
+        raise BadSignature(f"least_share is {least_share:g}; send a part of the pixels from 0 to 1")
+    codes = _codes(categories)
+    if least_share and not codes:
+        raise BadSignature(f"least_share is {least_share:g} and no categories are named; say the share of which codes")
+    return Query(parse_area(wkt), first, last, _ids(product_ids), codes, limit, least_share, segmented, current)
 
 
 def parse_area(wkt: str) -> BaseGeometry | None:
@@ -99,6 +116,8 @@ def parse_area(wkt: str) -> BaseGeometry | None:
     for part in getattr(shape, "geoms", (shape,)):
         if not part.is_valid:
             raise BadSignature(f"wkt crosses itself ({shapely.is_valid_reason(part)}); draw rings without crossing lines, holes inside")
+    if hasattr(shape, "geoms"):
+        _check_crossings(shape)
     whole = unary_union(list(shape.geoms)) if hasattr(shape, "geoms") else shape
     return whole if west >= -180 and east <= 180 else _wrapped(whole)
 
@@ -120,6 +139,32 @@ def _check_edges(shape: BaseGeometry) -> None:
             )
 
 
+def _check_crossings(shape: BaseGeometry) -> None:
+    """Refuse parts that cross each other so often that their union would take minutes and gigabytes; counted on a sample of edges."""
+    parts = _flat(shape)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
+    points, of_point = shapely.get_coordinates([*rings, *parts[shapely.get_dimensions(parts) == 1]], return_index=True)
+    follow = np.flatnonzero(of_point[1:] == of_point[:-1])
+    edges = shapely.linestrings(np.stack([points[follow], points[follow + 1]], axis=1)) if len(follow) else np.array([])
+    owners = np.concatenate([of_ring, np.flatnonzero(shapely.get_dimensions(parts) == 1)])[of_point[follow]]
+    sample = np.random.default_rng().permutation(len(edges))[:_SAMPLE]
+    if not len(sample):
+        return
+    asked, met = shapely.STRtree(edges).query(edges[sample], predicate="crosses")
+    crossings = int((owners[sample[asked]] != owners[met]).sum() * len(edges) / len(sample) / 2)
+    if crossings > _MOST_CROSSINGS:
+        raise BadSignature(
+            f"the parts of wkt cross each other about {crossings} times; at most {_MOST_CROSSINGS}: send their union, or fewer"
+        )
+
+
+def _flat(shape: BaseGeometry) -> np.ndarray[Any, Any]:
+    parts: np.ndarray[Any, Any] = shapely.get_parts([shape])
+    while (shapely.get_type_id(parts) == shapely.GeometryType.GEOMETRYCOLLECTION).any() or (shapely.get_num_geometries(parts) > 1).any():
+        parts = shapely.get_parts(parts)
+    return parts
+
+
 def _wrapped(shape: BaseGeometry) -> BaseGeometry:
     world = shapely.box(-180, -90, 180, 90)
     moved = (shapely.transform(shape, lambda xy, by=by: xy + np.array([by, 0.0])) for by in (-360.0, 0.0, 360.0))
@@ -138,6 +183,10 @@ def _ids(product_ids: Iterable[str]) -> frozenset[str]:
 
 def _codes(categories: Iterable[str | int]) -> frozenset[int]:
     wanted = [code for code in categories if code != ""]
+    if len(wanted) > _MOST_CATEGORIES:
+        raise BadSignature(
+            f"{len(wanted)} categories in one question; there are {len(ALL_CODES)} codes, ask for at most {_MOST_CATEGORIES}"
+        )
     found: set[int] = set()
     for code in set(wanted):
         text = str(code).strip()

@@ -18,7 +18,12 @@ from earthself.signature.wire import geobuf_pb2
 Data = geobuf_pb2.Data
 _TYPES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 _MAX_PRECISION = 12
+_LONGEST_JSON = 1 << 16  # as much as all properties of a product may be
 _Pairs = Any  # a repeated uint32 field
+MOST_NUMBERS = 8_000_000
+"""In one geobuf: the polygons of a whole tile fit."""
+MOST_OF_FEATURE = 100_000
+"""Numbers in one Feature with its footprint."""
 
 
 def encode(geojson: Mapping[str, Any], precision: int = 6) -> geobuf_pb2.Data:
@@ -29,8 +34,16 @@ def encode(geojson: Mapping[str, Any], precision: int = 6) -> geobuf_pb2.Data:
     return _Encoder(precision).encode(geojson)
 
 
-def decode(data: geobuf_pb2.Data) -> dict[str, Any]:
-    """Decode to a GeoJSON object of plain dicts and lists; raises `BadSignature` where the bytes contradict themselves."""
+def decode(data: geobuf_pb2.Data, most: int = MOST_NUMBERS) -> dict[str, Any]:
+    """Decode to a GeoJSON object of plain dicts and lists; raises `BadSignature` where the bytes contradict themselves.
+
+    Each byte of geobuf can become fifty in Python, so one of more than `most` numbers (coordinates, lengths, properties) is refused.
+    """
+    numbers = _numbers_in(data)
+    if numbers > most:
+        raise BadSignature(
+            f"a geobuf of {numbers} coordinates, lengths and properties; at most {most}: simplify its polygons, or send fewer"
+        )
     return _Decoder(data).decode()
 
 
@@ -204,6 +217,20 @@ class _Decoder:
         return out
 
 
+def _numbers_in(data: geobuf_pb2.Data) -> int:
+    """Count what decoding would make objects of, without making them."""
+    collection = data.feature_collection
+    total = len(data.keys) + len(collection.custom_properties) + len(collection.values) + _numbers_of(data.geometry)
+    for feature in (data.feature, *collection.features):
+        total += 1 + len(feature.properties) + len(feature.custom_properties) + len(feature.values) + _numbers_of(feature.geometry)
+    return total
+
+
+def _numbers_of(geometry: geobuf_pb2.Data.Geometry) -> int:
+    own = 1 + len(geometry.coords) + len(geometry.lengths) + len(geometry.custom_properties) + len(geometry.values)
+    return own + sum(_numbers_of(part) for part in geometry.geometries)
+
+
 def _lines(kind: str, coordinates: Any) -> tuple[list[Any], list[int]]:  # noqa: ANN401
     """Flatten a geometry into lines, rings without their closing point, and the `lengths` that tell them apart."""
     if kind == "Point":
@@ -262,6 +289,8 @@ def _value(value: geobuf_pb2.Data.Value) -> Any:  # noqa: ANN401 - whatever JSON
     if which == "neg_int_value":
         return -value.neg_int_value
     if which == "json_value":
+        if len(value.json_value) > _LONGEST_JSON:
+            raise BadSignature(f"a geobuf property of {len(value.json_value)} characters of JSON; at most {_LONGEST_JSON} are kept")
         try:
             return json.loads(value.json_value)
         except (ValueError, RecursionError) as error:

@@ -52,8 +52,18 @@ def read_signature(path: Path, layers: Mapping[str, Path] | None = None) -> Sign
 def signature_of_item(item: Mapping[str, Any], base: Path) -> SignatureFiles:
     """Make a signature's feature and file paths of its STAC item (as a dict); relative hrefs start at `base`.
 
+    Raises `BadSignature` for an asset that is no local file.
+    """
+    assets = item.get("assets") or {}
+    paths = {name: _local(str(assets[name].get("href")), base, name) for name in LAYERS if name in assets}
+    return SignatureFiles(feature_of_item(item), paths)
+
+
+def feature_of_item(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a signature's feature of its STAC item (as a dict), whatever its assets.
+
     The properties of the interface come from the item's standard ones; every `earthself:*` property of the signature goes along.
-    The same item always gives the same feature. Raises `BadSignature` for an asset that is no local file.
+    The same item always gives the same feature.
     """
     given = item.get("properties") or {}
     assets = item.get("assets") or {}
@@ -72,14 +82,12 @@ def signature_of_item(item: Mapping[str, Any], base: Path) -> SignatureFiles:
         "processing_baseline": given.get("earthself:baseline"),
     }
     properties |= {key: value for key, value in given.items() if key.startswith("earthself:") and key not in _OF_A_RUN}
-    feature = {
+    return {
         "type": "Feature",
         "id": item.get("id"),
         "geometry": item.get("geometry"),
         "properties": {key: value for key, value in properties.items() if value is not None},
     }
-    paths = {name: _local(str(assets[name].get("href")), base, name) for name in LAYERS if name in assets}
-    return SignatureFiles(feature, paths)
 
 
 def _cloud_cover(properties: Mapping[str, Any]) -> float | None:

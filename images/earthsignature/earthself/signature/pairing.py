@@ -6,15 +6,19 @@ of the database names a folder that is there.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from earthself.signature.errors import StoreBroken
+from earthself.signature.errors import StoreBroken, Unavailable
 
 _FILE = "store-id"
+_HELD = "held"
 
 
 @dataclass(frozen=True)
@@ -60,3 +64,18 @@ def write_id(home: Path, store: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     rough.replace(home / _FILE)
+
+
+@contextmanager
+def held(home: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold the rasters of a store: many may so that none is deleted (a backup), one alone to delete. Raises `Unavailable`."""
+    handle = os.open(home / _HELD, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            why = "a backup is being made of it" if exclusive else "products are being deleted from it"
+            raise Unavailable(f"{home} is held: {why}; try again later") from error
+        yield
+    finally:
+        os.close(handle)

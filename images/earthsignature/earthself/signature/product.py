@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import shapely
 from earthself.data.area import Area
 from earthself.data.dates import format_instant, parse_instant
@@ -53,25 +54,72 @@ class Product:
 
     def digest(self) -> str:
         """SHA-256 of what the product says, whatever the order of properties, rings and corners; coordinates to 6 decimals."""
-        rounded = shapely.transform(self.footprint, lambda xy: xy.round(6) + 0.0)
-        known = {key: value for key, value in self.properties.items() if value != ""}
-        said = json.dumps([self.product_id, rounded.normalize().wkb_hex, known], sort_keys=True, allow_nan=False)
-        return hashlib.sha256(said.encode()).hexdigest()
+        return digests([self], np.array([self.footprint], dtype=object))[0]
+
+
+@dataclass(frozen=True)
+class Said:
+    """A product without its footprint."""
+
+    product_id: str
+    """Unique in the database, 1 to 255 characters."""
+    creation_date: datetime
+    """Acquisition, UTC."""
+    publication_date: datetime
+    """UTC."""
+    product_type: str
+    """Such as S2MSI2A."""
+    cloud_cover: float
+    """Percent, 0 to 100."""
+    properties: Mapping[str, Any]
+    """All properties as they are given back, dates in UTC."""
+    text: str
+    """The properties as JSON."""
+
+    def with_footprint(self, footprint: Polygon | MultiPolygon) -> Product:
+        """Make the product of it."""
+        return Product(
+            self.product_id, self.creation_date, self.publication_date, self.product_type, self.cloud_cover, footprint, self.properties
+        )
+
+
+def digests(products: Sequence[Product | Said], footprints: np.ndarray[Any, Any]) -> list[str]:
+    """Give `Product.digest` of many, each with its footprint."""
+    rounded = shapely.normalize(shapely.transform(footprints, lambda xy: xy.round(6) + 0.0))
+    found = []
+    for product, outline in zip(products, shapely.to_wkb(rounded, hex=True), strict=True):
+        known = {key: value for key, value in product.properties.items() if value != ""}
+        said = json.dumps([product.product_id, outline, known], sort_keys=True, allow_nan=False)
+        found.append(hashlib.sha256(said.encode()).hexdigest())
+    return found
 
 
 def from_feature(feature: Mapping[str, Any]) -> Product:
     """Check a GeoJSON Feature (id, footprint, properties of the interface); raises `BadSignature` with what is wrong."""
+    return _with_footprint(said_of(feature), feature.get("geometry"))
+
+
+def said_of(feature: Mapping[str, Any]) -> Said:
+    """Check a GeoJSON Feature but for its footprint; raises `BadSignature`."""
     if feature.get("type") != "Feature":
         raise BadSignature(f"the product is a GeoJSON {feature.get('type')}; send a Feature with id, footprint and properties")
     name = feature.get("id")
     product_id = str(name) if name is not None else ""
     if not _ID.fullmatch(product_id):
         raise BadSignature(f"the product's id is {product_id[:80]!r}; the Feature needs an id of 1 to 255 printable characters")
-    return from_parts(product_id, feature.get("geometry"), feature.get("properties") or {})
+    return _said(product_id, feature.get("properties") or {})
 
 
 def from_parts(product_id: str, geometry: Any, properties: Mapping[str, Any]) -> Product:  # noqa: ANN401 - a stranger's geometry
     """Check a product whose parts did not come as one Feature; raises `BadSignature`."""
+    return _with_footprint(_said(product_id, properties), geometry)
+
+
+def _with_footprint(said: Said, geometry: Any) -> Product:  # noqa: ANN401
+    return said.with_footprint(footprint_of(said.product_id, geometry))
+
+
+def _said(product_id: str, properties: Mapping[str, Any]) -> Said:
     missing = [key for key in REQUIRED if properties.get(key) in (None, "")]
     if missing:
         raise BadSignature(f"product {product_id}: properties {', '.join(missing)} are missing; add them to the feature")
@@ -87,17 +135,17 @@ def from_parts(product_id: str, geometry: Any, properties: Mapping[str, Any]) ->
         "publication_date": format_instant(published),
         "cloud_cover": float(cover),
     }
-    _check_size(product_id, said)
-    return Product(product_id, created, published, texts["product_type"], float(cover), _footprint(product_id, geometry), said)
+    return Said(product_id, created, published, texts["product_type"], float(cover), said, _text_of(product_id, said))
 
 
-def _check_size(product_id: str, properties: Mapping[str, Any]) -> None:
+def _text_of(product_id: str, properties: Mapping[str, Any]) -> str:
     try:
-        size = len(json.dumps(properties, allow_nan=False))
+        text = json.dumps(properties, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BadSignature(f"product {product_id}: its properties are no JSON ({error})") from error
-    if size > _MOST_PROPERTIES:
-        raise BadSignature(f"product {product_id}: {size} bytes of properties; at most {_MOST_PROPERTIES} are kept, leave out lists")
+    if len(text) > _MOST_PROPERTIES:
+        raise BadSignature(f"product {product_id}: {len(text)} bytes of properties; at most {_MOST_PROPERTIES} are kept, leave out lists")
+    return text
 
 
 def _instant(product_id: str, key: str, value: Any) -> datetime:  # noqa: ANN401
@@ -114,7 +162,8 @@ def _text(product_id: str, key: str, value: Any) -> str:  # noqa: ANN401
     return value
 
 
-def _footprint(product_id: str, geometry: Any) -> Polygon | MultiPolygon:  # noqa: ANN401
+def footprint_of(product_id: str, geometry: Any) -> Polygon | MultiPolygon:  # noqa: ANN401 - a stranger's geometry
+    """Check a product's footprint; raises `BadSignature`."""
     try:
         if isinstance(geometry, Mapping) and geometry.get("type") == "GeometryCollection":
             parts = [Area.from_conf(part).geometry for part in geometry.get("geometries") or ()]

@@ -21,6 +21,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from earthself.data.area import Area
+from earthself.signature.earth import area_ha
 from earthself.signature.errors import BadSignature, StoreBroken, StoreFull
 from earthself.signature.filters import ALL_CODES
 from rasterio._err import CPLE_BaseError  # what GDAL raises through rasterio has no public name
@@ -36,8 +38,12 @@ MOST_SIDE = 40_000
 _MOST_BLOCK = 1 << 25  # GDAL unpacks a whole block, however small it is in the file
 _STRIP = 512
 _STRIP_PIXELS = 6_000_000  # 512 rows of a Sentinel-2 tile
+_ROUGH = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd", "zstd_level": 1}
+_COG = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEW_RESAMPLING": "NEAREST", "BIGTIFF": "IF_SAFER"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PSEUDO_MERCATOR = 3857
+_CORNERS = 8  # a side
+_NEAR_THE_POLE = 80  # degrees; straight lines on the ground are curves in longitude and latitude there
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,18 @@ class Grid:
         size, corner = self.transform[0], (self.transform[2], self.transform[5])
         return f"{self.width}x{self.height} pixels of {size:g} m in {self.crs[:40]} from {corner[0]:.10g}, {corner[1]:.10g}"
 
+    @property
+    def pixel_ha(self) -> float:
+        """Mean size of a pixel on the ellipsoid, in hectares."""
+        return area_ha(Area.from_conf(self.outline()).geometry) / (self.width * self.height)
+
     def outline(self) -> dict[str, Any]:
         """Draw the edge of the raster as a GeoJSON Polygon in longitude and latitude, with extra corners where it bends."""
-        steps = np.linspace(0, 1, 9)[:-1]
+        drawn = self._edge(_CORNERS)
+        return drawn if max(abs(lat) for _, lat in drawn["coordinates"][0]) < _NEAR_THE_POLE else self._edge(_CORNERS * 16)
+
+    def _edge(self, corners: int) -> dict[str, Any]:
+        steps = np.linspace(0, 1, corners + 1)[:-1]
         ones = np.ones_like(steps)
         columns = np.concatenate([steps, ones, 1 - steps, 0 * ones, [0.0]]) * self.width
         rows = np.concatenate([0 * ones, steps, ones, 1 - steps, [0.0]]) * self.height
@@ -150,33 +165,30 @@ def store_layer(source: Path, name: str, folder: Path) -> Layer:
     _check_magic(source, name)
     with _opened(source, name) as dataset:
         grid = _check_header(dataset, kind)
-        profile = {
-            **_profile(kind, grid),
-            "driver": "GTiff",
-            "tiled": True,
-            "blockxsize": 512,
-            "blockysize": 512,
-            "compress": "zstd",
-            "zstd_level": 1,
-        }
+        # What fits in one block is a COG as it is written; the rest becomes one by a copy with its overviews.
+        small = max(grid.width, grid.height) <= _STRIP
+        profile = {**_profile(kind, grid), "driver": "GTiff", **(_one_block(grid) if small else _ROUGH)}
         digest = _digest(grid)
         counts = np.zeros(65536, dtype=np.int64)
-        with writable(name, folder), rasterio.open(rough, "w", **profile) as out:
+        with writable(name, folder), rasterio.open(target if small else rough, "w", **profile) as out:
             for window, pixels in _strips(dataset, kind):
                 counts += _count(pixels, kind)
                 stored = pixels.astype(kind.stored, copy=False)
                 digest.update(_bytes(stored))
                 out.write(stored, 1, window=window)
-    with writable(name, folder):
-        rasterio.shutil.copy(
-            rough, target, driver="COG", COMPRESS="DEFLATE", BLOCKSIZE=512, OVERVIEW_RESAMPLING="NEAREST", BIGTIFF="IF_SAFER"
-        )
-    rough.unlink()
+    if not small:
+        with writable(name, folder):
+            rasterio.shutil.copy(rough, target, driver="COG", **_COG)
+        rough.unlink()
     found = {int(code): int(counts[code]) for code in np.flatnonzero(counts) if code} if name == "segmentation" else {}
     layer = Layer(name, grid, kind.stored, digest.hexdigest(), target.stat().st_size, found)
     if not is_whole(target, layer):
         raise _full(name, folder)
     return layer
+
+
+def _one_block(grid: Grid) -> dict[str, Any]:
+    return {"tiled": False, "blockysize": grid.height, "compress": "deflate"}
 
 
 def is_whole(path: Path, layer: Layer) -> bool:
@@ -186,18 +198,20 @@ def is_whole(path: Path, layer: Layer) -> bool:
     kind = LAYERS[layer.name]
     try:
         with rasterio.open(path) as dataset:
-            if dataset.shape != (layer.grid.height, layer.grid.width) or not np.allclose(
-                tuple(dataset.transform)[:6], layer.grid.transform
-            ):
+            grid = layer.grid
+            if dataset.shape != (grid.height, grid.width) or not np.allclose(tuple(dataset.transform)[:6], grid.transform):
                 return False
-            digest, levels = _digest(layer.grid), len(dataset.overviews(1))
+            # A CRS without a number may be written in other words than it was read.
+            if dataset.crs is None or (grid.crs.startswith("EPSG:") and crs_text(dataset.crs) != grid.crs):
+                return False
+            digest, levels = _digest(grid), len(dataset.overviews(1))
             for _, pixels in _strips(dataset, kind):
                 digest.update(_bytes(pixels))
         for level in range(levels):
             with rasterio.open(path, OVERVIEW_LEVEL=level) as overview:
                 for _ in _strips(overview, kind):
                     pass
-    except (RasterioError, BadSignature):
+    except (RasterioError, BadSignature, CRSError):
         return False
     return str(digest.hexdigest()) == layer.sha256
 

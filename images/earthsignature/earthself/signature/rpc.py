@@ -1,27 +1,32 @@
 """One channel to an EarthSignature server: deadlines, message limits, tries again, and errors of our own.
 
-Only a server that is away (UNAVAILABLE) is asked again, and a stream only before its first message.
+Only a server that is away (UNAVAILABLE) or that says when to come back (RESOURCE_EXHAUSTED with a pushback) is asked again, and a stream
+only before its first message.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import grpc
 from earthself.signature import errors
+from earthself.signature.tls import ClientTls, client_credentials, on_this_machine
 from earthself.signature.wire import POOL
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 _LARGEST_MESSAGE = 1 << 30  # a v1 answer carries whole rasters
-_LOOPBACK = ("127.", "localhost", "[::1]", "unix:")
-_ATTEMPTS = 4
-_FIRST_PAUSE = 0.2
+_ATTEMPTS = {grpc.StatusCode.UNAVAILABLE: 4, grpc.StatusCode.RESOURCE_EXHAUSTED: 8}
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
+_PUSHBACK = "grpc-retry-pushback-ms"
+_COMPRESSION = "earthself-compression"
 _HEALTH_TIMEOUT = 5.0
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.BadSignature,
@@ -51,29 +56,44 @@ class Connection:
     """Sent as a bearer token; only with TLS, or to this machine."""
     timeout: float = 60.0
     """Seconds that an answer, or the next message of a stream, may take."""
+    tls_ca: str | None = None
+    """File of the authorities to trust instead of the machine's (PEM); encrypts, too."""
+    tls_cert: str | None = None
+    """File of the certificate that the client shows to a server that asks for one (PEM)."""
+    tls_key: str | None = None
+    """File of the key of that certificate (PEM)."""
+    compression: Literal["gzip", "deflate"] | None = None
+    """How answers other than rasters are to be compressed, for slow lines; our own server does it. None: not at all."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is used."""
+        return self.tls or self.tls_ca is not None or self.tls_cert is not None
 
     def __repr__(self) -> str:
         """Show everything but the token."""
-        return f"Connection({self.target!r}, tls={self.tls}, token={'***' if self.token else None}, timeout={self.timeout:g})"
+        return f"Connection({self.target!r}, tls={self.encrypted}, token={'***' if self.token else None}, timeout={self.timeout:g})"
 
 
 class Rpc:
     """Calls by the name of their service and method; safe to share between threads."""
 
     def __init__(self, connection: Connection, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Connect at the first call. Raises `AccessRefused` for a token that would travel in clear text."""
+        """Connect at the first call. Raises `AccessRefused` for a token that would travel in clear text, `BadSetting` for a bad file."""
         self.connection = connection
         self._sleep = sleep
-        if connection.token and not connection.tls and not connection.target.startswith(_LOOPBACK):
+        if connection.token and not connection.encrypted and not on_this_machine(connection.target):
             raise errors.AccessRefused(f"the token would travel to {connection.target} in clear text; use tls=True, or leave the token out")
-        self._metadata = (("authorization", f"Bearer {connection.token}"),) if connection.token else ()
+        said = {"authorization": connection.token and f"Bearer {connection.token}", _COMPRESSION: connection.compression}
+        self._metadata = tuple((key, value) for key, value in said.items() if value)
         options = [
             ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
             ("grpc.max_send_message_length", _LARGEST_MESSAGE),
             ("grpc.enable_retries", 0),
         ]
-        if connection.tls:
-            self._channel = grpc.secure_channel(connection.target, grpc.ssl_channel_credentials(), options=options)
+        if connection.encrypted:
+            files = [None if name is None else Path(name) for name in (connection.tls_ca, connection.tls_cert, connection.tls_key)]
+            self._channel = grpc.secure_channel(connection.target, client_credentials(ClientTls(*files)), options=options)
         else:
             self._channel = grpc.insecure_channel(connection.target, options=options)
 
@@ -137,25 +157,52 @@ class Rpc:
         )
 
     def _patiently(self, attempt: Callable[[], Any]) -> Any:  # noqa: ANN401
-        for number in range(1, _ATTEMPTS + 1):
+        for number in itertools.count(1):
             try:
                 return attempt()
             except grpc.RpcError as error:
-                if error.code() != grpc.StatusCode.UNAVAILABLE or number == _ATTEMPTS:
+                wait = _pushback(error)
+                if wait is None or number >= _ATTEMPTS[error.code()] or _hopeless(error):
                     raise self._translated(error) from error
-                self._sleep(_FIRST_PAUSE * 3 ** (number - 1) * random.uniform(0.75, 1.25))  # noqa: S311 - spreads clients, hides nothing
+                pause = max(wait, min(_FIRST_PAUSE * 3 ** (number - 1), _LONGEST_PAUSE))
+                self._sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 - spreads clients, hides nothing
         raise AssertionError("unreachable")
 
     def _translated(self, error: Any) -> errors.SignatureError:  # noqa: ANN401 - a grpc.RpcError that is a Call, too
         code, text = error.code(), error.details() or ""
         where, seconds = self.connection.target, self.connection.timeout
+        if code == grpc.StatusCode.UNAVAILABLE and _hopeless(error):
+            return errors.AccessRefused(f"EarthSignature at {where}: {_hopeless(error)} ({text})")
+        if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
+            return errors.BadSignature(f"EarthSignature at {where}: {text}; send or ask for less at a time")
         if code == grpc.StatusCode.UNAVAILABLE:
-            text = f"EarthSignature at {where} does not answer ({text}); check the address, or start it with `earthsignature serve`"
+            check = "the address" if self.connection.encrypted else "the address and whether it wants TLS"
+            text = f"EarthSignature at {where} does not answer ({text}); check {check}, or start it with `earthsignature serve`"
         elif code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
             text = f"EarthSignature at {where} gave no answer within {seconds:g} s; try again, or give a longer timeout"
         elif code not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND):
             text = f"EarthSignature at {where}: {code.name}: {text}"
         return _CODES.get(code, errors.SignatureError)(text)
+
+
+def _pushback(error: Any) -> float | None:  # noqa: ANN401 - a grpc.RpcError that is a Call, too
+    """Give the seconds after which trying again makes sense, None where it makes none."""
+    if error.code() == grpc.StatusCode.UNAVAILABLE:
+        return 0.0
+    if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    said = dict(error.trailing_metadata() or ()).get(_PUSHBACK, "")
+    return min(int(said) / 1000, _LONGEST_PAUSE) if said.isascii() and said.isdigit() else None
+
+
+def _hopeless(error: Any) -> str | None:  # noqa: ANN401
+    """Say why a handshake fails that will fail again."""
+    text = error.details() or ""
+    if "CERTIFICATE_VERIFY_FAILED" in text or "Hostname Verification Check failed" in text:
+        return "its certificate is not one that this machine trusts for that name; give its authority with tls_ca (--tls-ca)"
+    if "WRONG_VERSION_NUMBER" in text:
+        return "it does not speak TLS; connect without, or check the port"
+    return None
 
 
 class _Watched:

@@ -1,4 +1,4 @@
-"""The gRPC server: paths, threads, status codes, reflection, health, start and stop.
+"""The gRPC server: address, paths, reflection, health, start and stop.
 
 Calls are held by asyncio and worked on by a few threads: many slow readers cost memory for one message each, never a thread, and
 health is answered while all threads are busy.
@@ -7,44 +7,31 @@ health is answered while all threads are busy.
 from __future__ import annotations
 
 import asyncio
-import errno
-import functools
 import logging
 import os
+import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grpc
-import sqlalchemy as sa
-from earthself.data.errors import BadInput
 from earthself.signature import errors, services
+from earthself.signature.access import Access, TokenFile
+from earthself.signature.calls import Calls, Workers
+from earthself.signature.health import Health
+from earthself.signature.limits import USUAL, Admission, Limits
 from earthself.signature.store import Store
+from earthself.signature.tls import Certificates, ServerTls, on_this_machine
 from earthself.signature.wire import POOL
-from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 _LOG = logging.getLogger(__name__)
-_LARGEST_MESSAGE = 1 << 30
-_END = object()
+_LARGEST_ANSWER = 1 << 30  # a v1 answer carries whole rasters
 _POLITE = 0.8  # of the grace calls go on undisturbed, in the rest they are cancelled and clean up
-_FULL = "the store's disk is full; nothing was stored, try again when there is room"
-_STATUS = (
-    ((errors.BadSignature, BadInput), grpc.StatusCode.INVALID_ARGUMENT),
-    ((errors.AlreadyExists,), grpc.StatusCode.ALREADY_EXISTS),
-    ((errors.NotFound,), grpc.StatusCode.NOT_FOUND),
-    ((errors.StoreBroken,), grpc.StatusCode.DATA_LOSS),
-    ((errors.StoreFull,), grpc.StatusCode.RESOURCE_EXHAUSTED),
-)
-_OURS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.RESOURCE_EXHAUSTED)
-"""What the operator of the server has to look after."""
 V1_PATHS = ("snapearth.api.v1.DatabaseProductService", "snapearth.api.v1.database.DatabaseProductService")
 """Services that take the messages of v1."""
 V2_PATHS = ("snapearth.api.v2.DatabaseProductService", "snapearth.api.v2.database.DatabaseProductService")
@@ -71,28 +58,18 @@ class ServerSettings:
     """Calls that are worked on at a time."""
     grace: float = 10.0
     """Seconds that running calls get at the end."""
-
-
-class _Workers:
-    """The threads that calls are worked on."""
-
-    def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="earthsignature")
-        self._working: set[Future[Any]] = set()
-
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - any messages
-        """Do it in a thread."""
-        future = self._pool.submit(function, *arguments)
-        self._working.add(future)
-        future.add_done_callback(self._working.discard)
-        return await asyncio.wrap_future(future)
-
-    async def close(self, seconds: float) -> bool:
-        """Begin nothing new, and wait so long for what is at work; tells whether all of it ended."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        working = [asyncio.wrap_future(future) for future in list(self._working)]
-        ended = asyncio.gather(*working, return_exceptions=True)
-        return not working or bool((await asyncio.wait([ended], timeout=seconds))[0])
+    tls: ServerTls | None = None
+    """Certificate and key; None: clear text."""
+    insecure: bool = False
+    """Whether clear text is wanted where other machines can connect."""
+    tokens: Path | None = None
+    """List of tokens; None: whoever is on this machine may write, nobody else."""
+    read: Literal["open", "token"] = "open"
+    """Who may read."""
+    reflection: bool = True
+    """Whether the server tells what it answers."""
+    limits: Limits = USUAL
+    """What one caller may cost."""
 
 
 async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
@@ -100,11 +77,18 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
 
     A thread cannot be ended: where one is still at work after the grace, the process ends here (a product is whole or not at all).
     """
+    # Every connection is a file: a usual limit of 1,024 would let a thousand silent ones keep all others out.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    access = _access(settings)
+    certificates = None if settings.tls is None else Certificates(settings.tls)
     store = await asyncio.to_thread(Store.open, settings.home, settings.database_url)
-    workers = _Workers(settings.threads)
+    workers = Workers(settings.threads)
     left = settings.grace
     try:
-        server, health, port = await _server(store, workers, settings)
+        server, health = _server(store, Calls(workers, access, Admission(settings.limits), settings.limits), settings)
+        port = _listen(server, settings, certificates)
+        await health.start()
         await server.start()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +96,7 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
         ready(port)
         await stop.wait()
         end = time.monotonic() + settings.grace
-        await health.enter_graceful_shutdown()
+        health.end()
         await asyncio.wait([asyncio.ensure_future(server.stop(settings.grace * _POLITE))], timeout=settings.grace)
         left = end - time.monotonic()
     finally:
@@ -123,96 +107,63 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
         store.close()
 
 
-async def _server(store: Store, workers: _Workers, settings: ServerSettings) -> tuple[grpc.aio.Server, HealthServicer, int]:
-    options = [
-        ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-        ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server beside the first
-    ]
-    server = grpc.aio.server(options=options)
-    answers: dict[str, object] = dict.fromkeys(V1_PATHS, services.V1(store))
-    answers |= dict.fromkeys(V2_PATHS, services.V2(store, settings.sieve_ha))
-    answers[OWN_PATH] = services.Own(store)
-    server.add_generic_rpc_handlers(tuple(_handlers(path, answer, workers) for path, answer in answers.items()))
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    standard = [health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR]
+def _server(store: Store, calls: Calls, settings: ServerSettings) -> tuple[grpc.aio.Server, Health]:
+    server = grpc.aio.server(options=_options(settings.limits))
+    answers: dict[str, object] = dict.fromkeys(V1_PATHS, services.V1(store, settings.limits))
+    answers |= dict.fromkeys(V2_PATHS, services.V2(store, settings.limits, settings.sieve_ha))
+    answers[OWN_PATH] = services.Own(store, settings.limits)
+    server.add_generic_rpc_handlers(tuple(_handlers(path, answer, calls) for path, answer in answers.items()))
+    health = Health(store, ("", *answers))
+    health.add_to(server)
+    standard = [health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR] if settings.reflection else []
     for file in standard:
         POOL.AddSerializedFile(file.serialized_pb)
-    names = [*answers, *(service.full_name for file in standard for service in file.services_by_name.values())]
-    reflection.enable_server_reflection(names, server, POOL)
-    for name in ("", *answers):
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    if settings.reflection:
+        names = [*answers, *(service.full_name for file in standard for service in file.services_by_name.values())]
+        reflection.enable_server_reflection(names, server, POOL)
+    return server, health
+
+
+def _listen(server: grpc.aio.Server, settings: ServerSettings, certificates: Certificates | None) -> int:
+    where = f"{settings.host}:{settings.port}"
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if certificates is None:
+            return server.add_insecure_port(where)
+        return server.add_secure_port(where, certificates.credentials())
     except RuntimeError as error:
-        where = f"{settings.host}:{settings.port}"
         raise errors.SignatureError(f"cannot listen on {where} (in use?); give another --port, or 0 for a free one") from error
-    return server, health, port
 
 
-def _handlers(path: str, answer: object, workers: _Workers) -> grpc.GenericRpcHandler[Any, Any]:
-    made = {}
-    for method in POOL.FindServiceByName(path).methods:
-        function = getattr(answer, method.name)
-        call: Callable[..., Any]
-        if method.client_streaming:
-            call, kind = functools.partial(_receive, workers, function), grpc.stream_unary_rpc_method_handler
-        elif method.server_streaming:
-            call, kind = functools.partial(_stream, workers, function), grpc.unary_stream_rpc_method_handler
-        else:
-            call, kind = functools.partial(_answer, workers, function), grpc.unary_unary_rpc_method_handler
-        request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
-        made[method.name] = kind(call, request_deserializer=request.FromString, response_serializer=response.SerializeToString)
-    return grpc.method_handlers_generic_handler(path, made)
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", limits.message),
+        ("grpc.max_send_message_length", _LARGEST_ANSWER),
+        ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server beside the first
+        # Who connects and says nothing, or is gone without a word, is hung up on.
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_connection_idle_ms", 600_000),
+    ]
 
 
-async def _answer(workers: _Workers, function: Callable[[Any], Any], request: Any, context: Any) -> Any:  # noqa: ANN401 - any messages
-    async with _statuses(context):
-        return await workers.run(function, request)
+def _access(settings: ServerSettings) -> Access:
+    """Who may: without a list of tokens everybody on this machine, and beyond it readers only."""
+    file = None if settings.tokens is None else TokenFile(settings.tokens)
+    beyond = not on_this_machine(settings.host)
+    if beyond and settings.tls is None and not settings.insecure:
+        raise errors.BadSetting(
+            f"{settings.host} can be reached from other machines, and without TLS everybody between can read and change what is sent; "
+            "give --tls-cert and --tls-key, or say --insecure where a proxy or a private network encrypts"
+        )
+    if beyond and file is None:
+        _LOG.warning("without --tokens nobody may store products on a server that listens on %s; readers are welcome", settings.host)
+    return Access(file, read=settings.read, write="open" if file is None and not beyond else "token")
 
 
-async def _stream(workers: _Workers, function: Callable[[Any], Iterator[Any]], request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ANN401
-    async with _statuses(context):
-        messages = await workers.run(function, request)
-        while (message := await workers.run(next, messages, _END)) is not _END:
-            yield message
-
-
-async def _receive(workers: _Workers, begin: Callable[[], services.Creation], requests: AsyncIterator[Any], context: Any) -> Any:  # noqa: ANN401
-    async with _statuses(context):
-        creation = await workers.run(begin)
-        try:
-            async for request in requests:
-                await workers.run(creation.add, request)
-            return await workers.run(creation.finish)
-        finally:
-            # Also when the caller hung up: this waits for the thread that may still be at work.
-            await asyncio.shield(workers.run(creation.discard))
-
-
-@asynccontextmanager
-async def _statuses(context: Any) -> AsyncIterator[None]:  # noqa: ANN401 - grpc's context has no public type for aio
-    """Turn our errors into gRPC statuses; what is not ours is logged here and told as INTERNAL, without its details."""
-    try:
-        yield
-    except (grpc.aio.AbortError, asyncio.CancelledError):
-        raise
-    except Exception as error:  # noqa: BLE001 - the last place before the wire
-        status, text = _status(error)
-        if status in _OURS:
-            _LOG.exception("call failed")
-        await context.abort(status, text)
-
-
-def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
-    for kinds, status in _STATUS:
-        if isinstance(error, kinds):
-            return status, str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
-    if isinstance(error, sa.exc.OperationalError) and getattr(error.orig, "sqlite_errorname", "") == "SQLITE_FULL":
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, _FULL
-    if isinstance(error, sa.exc.OperationalError) and "locked" in str(error.orig):
-        return grpc.StatusCode.UNAVAILABLE, "the database is busy; try again"
-    return grpc.StatusCode.INTERNAL, "internal error; the server's log says more"
+def _handlers(path: str, answer: object, calls: Calls) -> grpc.GenericRpcHandler[Any, Any]:
+    methods = POOL.FindServiceByName(path).methods
+    return grpc.method_handlers_generic_handler(
+        path, {method.name: calls.handler(method, getattr(answer, method.name)) for method in methods}
+    )

@@ -5,20 +5,24 @@ The older service paths take the same messages, so the same functions answer the
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import shapely
 from earthself.signature import filters, geobuf, rasters, vectors
-from earthself.signature.catalog import Stored
-from earthself.signature.errors import BadSignature, StoreBroken
-from earthself.signature.product import from_feature, from_parts
-from earthself.signature.store import V1_LAYERS, Store
+from earthself.signature.access import CALLER
+from earthself.signature.errors import BadSignature, NotFound, StoreBroken
+from earthself.signature.limits import USUAL, Limits
+from earthself.signature.product import Product, from_feature, from_parts
+from earthself.signature.rows import Stored
+from earthself.signature.store import V1_LAYERS, Outcome, Store
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
 
+_LOG = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 _SHOWN = 3
 CHUNK = 1 << 20
@@ -30,12 +34,12 @@ MOST_BYTES = 1 << 30
 class V1:
     """`snapearth.api.v1.DatabaseProductService`: whole rasters."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, limits: Limits = USUAL) -> None:
+        self._store, self._limits = store, limits
 
     def ListSegmentation(self, request: v1.ListSegmentationRequest) -> Iterator[v1.SegmentationResponse]:  # noqa: N802 - the method's name on the wire
         """Products with their rasters, newest first."""
-        return _all_whole(self._store.find(_query(request, limit=_n_results(request))), self._segmentation)
+        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request), segmented=True)), self._segmentation)
 
     def _segmentation(self, stored: Stored) -> v1.SegmentationResponse:
         product, properties = stored.product, stored.product.properties
@@ -54,7 +58,7 @@ class V1:
 
     def ListProductIds(self, request: v1.ListProductIdsRequest) -> Iterator[v1.ProductId]:  # noqa: N802
         """All products that match, without rasters."""
-        for stored in self._store.find(_query(request)):
+        for stored in self._store.find(_query(request, self._limits), details=False):
             product = stored.product
             yield v1.ProductId(
                 wkt=_wkt(stored),
@@ -65,31 +69,30 @@ class V1:
 
     def CreateProduct(self, request: v1.CreateProductRequest) -> v1.CreateProductResponse:  # noqa: N802
         """Store a product."""
-        product = from_feature(geobuf.decode(request.data))
+        product = from_feature(geobuf.decode(request.data, geobuf.MOST_OF_FEATURE))
         with self._store.upload() as upload:
             for layer in V1_LAYERS:
                 upload.path(layer).write_bytes(getattr(request, layer))
-            self._store.create(product, upload, V1_LAYERS)
+            _log(product, self._store.create(product, upload, V1_LAYERS))
         return v1.CreateProductResponse()
 
 
 class V2:
     """`snapearth.api.v2.DatabaseProductService`: polygons."""
 
-    def __init__(self, store: Store, sieve_ha: float) -> None:
-        self._store = store
-        self._sieve_ha = sieve_ha
+    def __init__(self, store: Store, limits: Limits = USUAL, sieve_ha: float = 0.5) -> None:
+        self._store, self._limits, self._sieve_ha = store, limits, sieve_ha
 
     def ListSegmentation(self, request: v2.ListSegmentationRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One FeatureCollection per product, newest first."""
-        return _all_whole(self._store.find(_query(request, limit=_n_results(request))), self._segmentation)
+        return _all_whole(self._store.find(_query(request, self._limits, _n_results(request), segmented=True)), self._segmentation)
 
     def _segmentation(self, stored: Stored) -> v2.SegmentationResponse:
         return v2.SegmentationResponse(segmentation=geobuf.Data.FromString(self._store.polygons(stored, self._sieve_ha)))
 
     def ListProductIds(self, request: v2.ListProductIdsRequest) -> Iterator[v2.SegmentationResponse]:  # noqa: N802
         """One Feature per product, all that match."""
-        for stored in self._store.find(_query(request)):
+        for stored in self._store.find(_query(request, self._limits), details=False):
             yield v2.SegmentationResponse(segmentation=geobuf.encode(stored.product.feature()))
 
     def CreateProduct(self, request: v2.CreateProductRequest) -> v2.CreateProductResponse:  # noqa: N802
@@ -103,15 +106,15 @@ class V2:
         classes = vectors.classes_of(collection["features"], product_id)
         product = from_parts(product_id, footprint or vectors.footprint_of(classes), properties)
         with self._store.upload() as upload:
-            self._store.create_from_classes(product, classes, upload)
+            _log(product, self._store.create_from_classes(product, classes, upload))
         return v2.CreateProductResponse()
 
 
 class Own:
     """`earthself.signature.v1.SignatureService`: all layers, in chunks and windows."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, limits: Limits = USUAL) -> None:
+        self._store, self._limits = store, limits
 
     def Create(self) -> Creation:  # noqa: N802
         """Begin to receive a signature."""
@@ -120,13 +123,13 @@ class Own:
     def Find(self, request: own.FindRequest) -> Iterator[own.FindResponse]:  # noqa: N802
         """All products that match, without rasters."""
         limit = request.limit if request.HasField("limit") else None
-        for stored in self._store.find(_query(request, limit=limit)):
-            yield own.FindResponse(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+        for stored in self._store.find(_query(request, self._limits, limit)):
+            yield own.FindResponse(**_described(stored))
 
     def Get(self, request: own.GetRequest) -> Iterator[own.GetResponse]:  # noqa: N802
         """Give the description, then the layers asked for."""
         stored = self._store.get(request.product_id)
-        described = own.Description(feature=geobuf.encode(stored.product.feature()), layers=_layers(stored))
+        described = own.Description(**_described(stored))
         paths = [(layer, self._store.path(stored, layer)) for layer in request.layers]
         yield own.GetResponse(description=described)
         wanted = request.window
@@ -140,6 +143,19 @@ class Own:
             whole = rasters.read_window(path, layer, window)
             for start in range(0, len(whole), CHUNK):
                 yield _chunk(layer, whole[start : start + CHUNK])
+
+    def Supersede(self, request: own.SupersedeRequest) -> own.SupersedeResponse:  # noqa: N802
+        """Note which product is the newer one."""
+        changed = self._store.supersede(request.product_id, request.superseded_by)
+        if changed:
+            _LOG.info("%s supersedes %s, says %s", request.superseded_by, request.product_id, CALLER.get())
+        return own.SupersedeResponse(changed=changed)
+
+    def Delete(self, request: own.DeleteRequest) -> own.DeleteResponse:  # noqa: N802
+        """Remove a product."""
+        self._store.delete(request.product_id)
+        _LOG.info("product %s was deleted by %s", request.product_id, CALLER.get())
+        return own.DeleteResponse()
 
 
 class Creation:
@@ -172,9 +188,10 @@ class Creation:
         """Store it."""
         if self._feature is None:
             raise BadSignature("Create without a feature; send the feature first, then its layers")
-        product = from_feature(geobuf.decode(self._feature))
+        product = from_feature(geobuf.decode(self._feature, geobuf.MOST_OF_FEATURE))
         with self._lock:
             outcome = self._store.create(product, self._upload, self._layers, all_layers=True)
+        _log(product, outcome)
         created, known = own.CreateResponse.CREATED, own.CreateResponse.KNOWN
         return own.CreateResponse(outcome=created if outcome == "created" else known)
 
@@ -189,17 +206,20 @@ def _all_whole(found: Iterable[Stored], answer: Callable[[Stored], _Answer]) -> 
     broken: list[str] = []
     for stored in found:
         try:
-            message = answer(stored)
+            yield answer(stored)  # without a name: while the reader takes its time, nothing else holds the message
+        except NotFound:
+            continue  # deleted since it was found
         except StoreBroken as error:
             broken.append(str(error))
-        else:
-            yield message
     if broken:
         raise StoreBroken(f"{len(broken)} products are left out of this answer: {'; '.join(broken[:_SHOWN])}")
 
 
-def _query(request: Any, limit: int | None = None) -> filters.Query:  # noqa: ANN401 - the list requests share their field names
+def _query(request: Any, limits: Limits, limit: int | None = None, *, segmented: bool = False) -> filters.Query:  # noqa: ANN401
+    """Read the filters of a list request of any service; they share the names of their fields."""
+    limits.check_area(request.wkt)
     fields = request.DESCRIPTOR.fields_by_name
+    ours = "least_share" in fields
     return filters.query(
         wkt=request.wkt,
         start=request.start_date if request.HasField("start_date") else None,
@@ -207,6 +227,9 @@ def _query(request: Any, limit: int | None = None) -> filters.Query:  # noqa: AN
         product_ids=request.product_ids if "product_ids" in fields else (),
         categories=request.categories,
         limit=limit,
+        least_share=request.least_share if ours else 0.0,
+        segmented=segmented or (ours and request.segmented),
+        current=ours and request.current,
     )
 
 
@@ -214,8 +237,22 @@ def _n_results(request: v1.ListSegmentationRequest | v2.ListSegmentationRequest)
     return min(request.n_results, filters.MOST_PRODUCTS) if request.HasField("n_results") else filters.MOST_PRODUCTS
 
 
+def _log(product: Product, outcome: Outcome) -> None:
+    _LOG.info("%s by %s: %s", product.product_id, CALLER.get(), outcome)
+
+
 def _wkt(stored: Stored) -> str:
     return str(shapely.to_wkt(stored.product.footprint, rounding_precision=-1))
+
+
+def _described(stored: Stored) -> dict[str, Any]:
+    """What `Find` and `Get` say of a product alike."""
+    return {
+        "feature": geobuf.encode(stored.product.feature()),
+        "layers": _layers(stored),
+        "classes": [own.ClassShare(**code._asdict()) for code in stored.codes],
+        "superseded_by": stored.superseded_by or "",
+    }
 
 
 def _layers(stored: Stored) -> list[own.Layer]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -73,6 +75,11 @@ class Moved:
 
     def keep(self) -> None:
         """The row is there: the folder is its product's."""
+        self.note.unlink(missing_ok=True)
+
+    def take_back(self, folder: Path) -> None:
+        """The row was not written, and may be in another try: put the folder back where it came from."""
+        self.place.rename(folder)
         self.note.unlink(missing_ok=True)
 
     def take_out(self) -> None:
@@ -140,6 +147,21 @@ class Shelves:
             moved.take_out()
             raise
         return moved
+
+    @contextmanager
+    def leaving(self, place: str) -> Iterator[Callable[[], None]]:
+        """Delete a product's folder once its row is gone: call what this gives then. Whatever happens, the next start finishes it."""
+        note = self._staging / f"{uuid.uuid4().hex}.note"
+        note.write_text(place)
+        _sync(note)
+
+        def leave() -> None:
+            shutil.rmtree(self.products / place, ignore_errors=True)
+
+        try:
+            yield leave
+        finally:
+            note.unlink(missing_ok=True)
 
     def put_back(self, file: Path, place: str) -> None:
         """Give a product a file that it lost."""

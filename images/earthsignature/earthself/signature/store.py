@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -20,11 +21,12 @@ from typing import Literal
 
 from earthself.data.area import Area
 from earthself.signature import geobuf, pairing, rasters, vectors
-from earthself.signature.catalog import Catalog, IdTaken, Statistics, Stored
-from earthself.signature.errors import AlreadyExists, BadSignature, NotFound, StoreBroken
+from earthself.signature.catalog import Catalog, Statistics
+from earthself.signature.errors import AlreadyExists, BadSignature, NotFound, StoreBroken, Unavailable
 from earthself.signature.filters import Query, check_legend
 from earthself.signature.product import Product
 from earthself.signature.rasters import Layer
+from earthself.signature.rows import Stored, code_shares
 from earthself.signature.shelves import Shelves, Upload
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ Outcome = Literal["created", "known"]
 V1_LAYERS = ("segmentation", "cloud_mask")
 """What every product has."""
 _CLASSES = "classes.geobuf"
+_TRIES = 3
+_WATCHES = b"looks at the version of the tables before it writes\n"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -61,15 +65,32 @@ class Store:
             raise
         return store
 
-    def lock(self) -> None:
-        """Take the store for this process, until it closes or dies."""
-        self._lock = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    @classmethod
+    def existing(cls, home: Path, database_url: str | None = None) -> Store:
+        """Point at a store that is there and up to date, without its lock: for what may go on beside its server. Raises `NotFound`."""
+        store = cls(home, database_url)
+        if not store.catalog.exists() or store.catalog.version() is None:
+            raise NotFound(
+                f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
+            )
+        return store
+
+    def lock(self, *, beside_server: bool = False) -> None:
+        """Take the store for this process, until it closes or dies; raises `StoreBroken` when it is in use.
+
+        `beside_server`: go on without it where the server that holds it writes nothing once the tables have outgrown it.
+        """
+        handle = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
-            self._lock = None
+            watches = os.pread(handle, len(_WATCHES), 0) == _WATCHES
+            os.close(handle)
+            if beside_server and watches:
+                return
             raise StoreBroken(f"{self.home} is in use by another EarthSignature server; stop it or give another --home") from error
+        os.pwrite(handle, _WATCHES, 0)
+        self._lock = handle
 
     def close(self) -> None:
         """Give the database and the lock back."""
@@ -117,7 +138,7 @@ class Store:
         folder = upload.prepared()
         layers = tuple(rasters.store_layer(_given(upload, name), name, folder) for name in sorted({*V1_LAYERS, *names}))
         _check_together(product, layers)
-        return self._keep(Stored(product, layers, "", product.digest(), None), folder, all_layers=all_layers)
+        return self._keep(_finished(product, layers, None), folder, all_layers=all_layers)
 
     def create_from_classes(self, product: Product, classes: list[vectors.ClassPolygon], upload: Upload) -> Outcome:
         """Store a product that came as polygons, with the rasters that v1 readers get; like `create`."""
@@ -133,11 +154,53 @@ class Store:
         layers = tuple(replace(layer, counts=none | layer.counts) if layer.name == "segmentation" else layer for layer in layers)
         features = [c.feature(product.product_id) for c in classes]
         (folder / _CLASSES).write_bytes(geobuf.encode(_collection(product, features)).SerializeToString())
-        return self._keep(Stored(product, layers, "", product.digest(), vectors.classes_digest(classes)), folder, all_layers=False)
+        return self._keep(_finished(product, layers, vectors.classes_digest(classes)), folder, all_layers=False)
 
-    def find(self, query: Query) -> Iterator[Stored]:
-        """Give the products that match, newest first."""
-        return self.catalog.find(query)
+    def take(self, stored: Stored, source: Path) -> Outcome:
+        """Store a product of another store, with copies of its files; raises `StoreBroken` where they are not what it says."""
+        name = stored.product.product_id
+        known = self.catalog.get(name)
+        if known is not None and known.folder is not None and not (self._shelves.products / known.folder).is_dir():
+            known = None  # lost: it is given back
+        if known is not None and known.folder is not None and known.digest == stored.digest:
+            _compare(known, stored, all_layers=True)
+            return "known"
+        with self.upload() as upload:
+            folder = upload.prepared()
+            names = [rasters.file_name(layer.name) for layer in stored.layers] + ([_CLASSES] if stored.classes_sha256 else [])
+            try:
+                for file in names:
+                    shutil.copyfile(source / file, folder / file)
+            except FileNotFoundError as error:
+                raise StoreBroken(f"{error.filename} is gone, which product {name} needs; export again") from error
+            for layer in stored.layers:
+                if not rasters.is_whole(folder / rasters.file_name(layer.name), layer):
+                    raise StoreBroken(
+                        f"{source}/{rasters.file_name(layer.name)} is damaged: its pixels are not those of {name}; export again"
+                    )
+            return self._keep(stored, folder, all_layers=True)
+
+    def find(self, query: Query, *, details: bool = True) -> Iterator[Stored]:
+        """Give the products that match, newest first; without `details` they come without layers and codes."""
+        return self.catalog.find(query, details=details)
+
+    def supersede(self, product_id: str, newer: str) -> bool:
+        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        return self.catalog.supersede(product_id, newer)
+
+    def delete(self, product_id: str) -> None:
+        """Remove a product with its rasters; raises `NotFound`, and `Unavailable` while a backup is made."""
+        stored = self.get(product_id)
+        with pairing.held(self.home, exclusive=True):
+            if stored.folder is None:
+                gone = self.catalog.remove(product_id, None)
+            else:
+                with self._shelves.leaving(stored.folder) as leave:
+                    gone = self.catalog.remove(product_id, stored.folder)
+                    if gone:
+                        leave()
+        if not gone:
+            raise Unavailable(f"product {product_id} was changed by another call; try again")
 
     def get(self, product_id: str) -> Stored:
         """Give one product; raises `NotFound`."""
@@ -148,6 +211,8 @@ class Store:
 
     def path(self, stored: Stored, layer: str) -> Path:
         """Give the file of a layer; raises `NotFound` when the product has none of that name, `StoreBroken` for a file gone or cut."""
+        if stored.folder is None:
+            raise NotFound(f"product {stored.product.product_id} is only described, it has no segmentation; store it with its rasters")
         if layer not in {known.name for known in stored.layers}:
             has = ", ".join(known.name for known in stored.layers)
             raise NotFound(f"product {stored.product.product_id} has no layer {layer!r}; it has {has}")
@@ -161,7 +226,7 @@ class Store:
         """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept)."""
         if stored.classes_sha256:
             return self._file(stored, _CLASSES).read_bytes()
-        kept = self._shelves.products / stored.folder / f"classes-{sieve_ha:g}ha.geobuf"
+        kept = self._shelves.products / str(stored.folder) / f"classes-{sieve_ha:g}ha.geobuf"
         if kept.is_file():
             return kept.read_bytes()
         classes = vectors.polygonize(self.path(stored, "segmentation"), sieve_ha)
@@ -178,54 +243,67 @@ class Store:
         return self.catalog.statistics()
 
     def _file(self, stored: Stored, name: str) -> Path:
-        path = self._shelves.products / stored.folder / name
+        path = self._shelves.products / str(stored.folder) / name
         if not path.is_file():
+            there = self.catalog.get(stored.product.product_id)
+            if there is None or there.folder != stored.folder:
+                raise NotFound(f"product {stored.product.product_id} was removed or stored anew just now; ask for it again")
             raise StoreBroken(f"products/{stored.folder}/{name} is gone from the store; {_mend(stored)}")
         return path
 
     def _keep(self, stored: Stored, folder: Path, *, all_layers: bool) -> Outcome:
         """Move the finished folder in and write its row; where the product is there, give it back what of it was lost."""
-        name = stored.product.product_id
-        known = self.catalog.get(name)
-        if known is not None:
-            _compare(known, stored, all_layers=all_layers)
-            self._heal(known, stored, folder)
-            return "known"
-        try:
-            self._insert(stored, folder)
-        except IdTaken:
-            _compare(self.get(name), stored, all_layers=all_layers)
-            return "known"
-        return "created"
+        known = self.catalog.get(stored.product.product_id)
+        for _ in range(_TRIES):
+            if known is not None and known.folder is not None:
+                _compare(known, stored, all_layers=all_layers)
+                self._heal(known, known.folder, stored, folder)
+                return "known"
+            if self._insert(stored, folder, described=known is not None):
+                return "created"
+            known = self.catalog.get(stored.product.product_id)
+        raise Unavailable(f"product {stored.product.product_id} is changed by other calls at the same time; try again")
 
-    def _insert(self, stored: Stored, folder: Path) -> None:
+    def _insert(self, stored: Stored, folder: Path, *, described: bool) -> bool:
+        """Move a finished folder in with its row, in the place of a description where there is one; False when another call was faster."""
         product = stored.product
         place = f"{product.creation_date:%Y-%m}/{_UNSAFE.sub('_', product.product_id)[:100]}-{uuid.uuid4().hex[:8]}"
         moved = self._shelves.move_in(folder, place)
         try:
-            self.catalog.insert(replace(stored, folder=place))
+            written = self.catalog.put(replace(stored, folder=place), described=described)
         except Exception:
             # Where the database cannot even say whether the row is there, the note stays, and the next start asks again.
             there = self.catalog.get(product.product_id)
             if there is None or there.folder != place:
                 moved.take_out()
             raise
-        moved.keep()
+        if written:
+            moved.keep()
+        else:
+            moved.take_back(folder)
+        return written
 
-    def _heal(self, known: Stored, new: Stored, folder: Path) -> None:
+    def _heal(self, known: Stored, place: str, new: Stored, folder: Path) -> None:
         """Put back what the product lost or what cannot be read any more; the new files hold the same."""
-        kept = self._shelves.products / known.folder
+        kept = self._shelves.products / place
         rows = {layer.name: layer for layer in known.layers}
         for layer in new.layers:
             name = rasters.file_name(layer.name)
             if not rasters.is_whole(kept / name, rows[layer.name]):
-                self._shelves.put_back(folder / name, known.folder)
-                _LOG.warning("products/%s/%s was gone or damaged, and is whole again", known.folder, name)
+                self._shelves.put_back(folder / name, place)
+                _LOG.warning("products/%s/%s was gone or damaged, and is whole again", place, name)
             size = (kept / name).stat().st_size
             if size != rows[layer.name].size:
                 self.catalog.resize(known.product.product_id, layer.name, size)
         if new.classes_sha256 and not (kept / _CLASSES).is_file():
-            self._shelves.put_back(folder / _CLASSES, known.folder)
+            self._shelves.put_back(folder / _CLASSES, place)
+
+
+def _finished(product: Product, layers: tuple[Layer, ...], classes_sha256: str | None) -> Stored:
+    """Put together what the row will say; the folder is not known yet."""
+    segmentation = next(layer for layer in layers if layer.name == "segmentation")
+    codes = code_shares(segmentation.counts, segmentation.grid.pixel_ha)
+    return Stored(product, layers, "", product.digest(), classes_sha256, codes)
 
 
 def _given(upload: Upload, layer: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,24 @@ def running_server(home: Path, *options: str, environment: Mapping[str, str] | N
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def running_web(home: Path, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Start `earthsignature web` on a free port as a process of its own, and stop it at the end; gives its address."""
+    command = [sys.executable, "-m", "earthself.signature", "web", "--port", "0", "--home", str(home), "--json", *options]
+    log = home.with_name(home.name + "-web.log")
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True, env=environment)
+    with process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise Unavailable(f"the web server did not start: {log.read_text()[-2000:]}")
+            yield str(json.loads(line)["url"])
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 class RunningServer:

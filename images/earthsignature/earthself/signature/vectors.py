@@ -20,20 +20,19 @@ import shapely
 from affine import Affine
 from earthself.data.area import Area
 from earthself.data.errors import BadInput
+from earthself.signature.earth import EARTH, area_ha
 from earthself.signature.errors import BadSignature, StoreBroken
 from earthself.signature.filters import ALL_CODES
 from earthself.signature.rasters import MOST_PIXELS, MOST_SIDE, writable
-from pyproj import Geod, Transformer
+from pyproj import Transformer
 from rasterio.errors import RasterioError
 from rasterio.features import rasterize, shapes, sieve
 from shapely.geometry import MultiPolygon, Polygon
-from shapely.geometry.base import BaseGeometry
 
 _PIXEL = 10.0
 _LONGEST_EDGE = 1000.0  # metres; a straight line of that length bends by 2 cm between UTM and degrees
 _LONGEST_EDGE_DEGREES = 0.01
 _STRIP = 1024
-_EARTH = Geod(ellps="WGS84")
 _FOOTPRINT_VERTICES = 2000
 
 
@@ -50,11 +49,6 @@ class ClassPolygon:
         """Make the GeoJSON Feature of v2."""
         properties = {"category": self.category, "area_ha": round(area_ha(self.geometry), 4), "product_id": product_id}
         return {"type": "Feature", "geometry": Area(self.geometry).geojson, "properties": properties}
-
-
-def area_ha(geometry: BaseGeometry) -> float:
-    """Hectares on the WGS 84 ellipsoid."""
-    return float(abs(_EARTH.geometry_area_perimeter(shapely.orient_polygons(geometry))[0])) / 10_000
 
 
 def polygonize(segmentation: Path, sieve_ha: float) -> list[ClassPolygon]:
@@ -196,7 +190,7 @@ def _pixels_of(hectares: float, transform: Affine, crs: Any, shape: tuple[int, i
         corners = [transform @ (column + dx, row + dy) for dx, dy in ((0, 0), (0, 1), (1, 1), (1, 0))]
         xs, ys = zip(*corners, strict=True)
         lons, lats = to_degrees.transform(xs, ys)
-        sizes.append(abs(_EARTH.polygon_area_perimeter(lons, lats)[0]) / 10_000)
+        sizes.append(abs(EARTH.polygon_area_perimeter(lons, lats)[0]) / 10_000)
     return math.ceil(hectares / min(sizes) - 1e-9)
 
 

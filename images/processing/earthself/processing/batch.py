@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from earthself.data.broker import Resting
+from earthself.data.elsewhere import INSTEAD_OF
 from earthself.data.errors import EarthSelfError
 from earthself.processing.errors import BadInput
 from earthself.processing.scene import is_l1c
@@ -44,6 +46,8 @@ class Retries:
             try:
                 return work()
             except EarthSelfError as error:
+                if isinstance(error, Resting):
+                    pause = max(pause, error.wait)
                 if not error.retry or pause > self.left:
                     raise
                 sys.stderr.write(f"{what}: {error}; trying again in {pause:g} s\n")
@@ -122,8 +126,15 @@ def _warnings(made: list[pystac.Item], failures: list[dict[str, Any]]) -> list[s
     if len(baselines) > 1:
         said.append(f"products of the baselines {', '.join(baselines)} are mixed; each was corrected with its own offset")
     # Of a run's many batches each says its own: what is true of several must be the same sentence, so it has no numbers.
+    said += sorted({_elsewhere(item) for item in made if item.properties.get(INSTEAD_OF)})
     if any(item.properties.get("earthself:mask") == "none" for item in made):
         said.append("products were not masked for clouds, because mask=none was asked for")
     if any(is_l1c(item) for item in made):
         said.append("there are L1C products, reflectance above the atmosphere; models are trained on surface reflectance (L2A)")
     return said
+
+
+def _elsewhere(item: pystac.Item) -> str:
+    """Say that a provider was left for another one; the manifest says for each product why."""
+    left = ", ".join(each["provider"] for each in item.properties[INSTEAD_OF])
+    return f"products were taken from {item.properties.get('earthself:provider')} because {left} failed; the manifest says which and why"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +92,7 @@ def raster_asset(
         cog = dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
         described = [_band(dataset, index, bands) for index in range(dataset.count)]
     if legend is not None:
-        described[0]["classification:classes"] = classes(legend)
+        described[0]["classification:classes"] = legend.classification()
     for one in described:
         for name in [name for name, value in one.items() if value is None]:
             del one[name]
@@ -122,30 +121,6 @@ def file_fields(path: Path) -> dict[str, Any]:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return {"file:size": path.stat().st_size, "file:checksum": "1220" + digest.hexdigest()}
-
-
-def classes(legend: Legend) -> list[dict[str, Any]]:
-    """Turn a legend into `classification:classes`, with 0 as the class of what has none."""
-    none = {
-        "value": 0,
-        "name": "none",
-        "title": "No class",
-        "description": "unobserved, or observed without a class that the model can emit",
-        "nodata": True,
-    }
-    return [
-        none,
-        *(
-            {
-                "value": entry.code,
-                "name": re.sub(r"[^0-9A-Za-z]+", "_", entry.name).strip("_").lower(),
-                "title": entry.name,
-                "description": f"CORINE Land Cover {entry.code}",
-                "color_hint": entry.color.lstrip("#").upper(),
-            }
-            for entry in legend.entries
-        ),
-    ]
 
 
 def declare_extensions(item: pystac.Item) -> pystac.Item:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from earthself.data.flags import CLOUD, SHADOW
 from earthself.processing.errors import BadInput, NotInstalled
-from earthself.processing.flags import CLOUD, SHADOW
 from earthself.processing.masks import FARTHEST, MaskOptions
 from earthself.processing.masks.dilate import dilated
 from earthself.processing.scene import is_l1c

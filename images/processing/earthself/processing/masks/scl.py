@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from earthself.processing.flags import CLOUD, NODATA, SHADOW, SNOW
+from earthself.data.flags import CLOUD, NODATA, SHADOW, SNOW
 from earthself.processing.masks import MaskOptions
 from earthself.processing.masks.dilate import dilated
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from earthself.processing.flags import NO_CLASS, NOVEL, WATER
+from earthself.data.flags import NO_CLASS, NOVEL, WATER
 from earthself.processing.models.card import RULE_BANDS
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from earthself.processing.flags import NODATA
+from earthself.data.flags import NODATA
 from earthself.processing.models.decide import Decider
 from earthself.processing.models.errors import BrokenModel, DoesNotFit
 

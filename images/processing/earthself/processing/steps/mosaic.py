@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from earthself.data import legends
+from earthself.data.flags import NODATA, NOT_CLEAR
 from earthself.processing import voting
 from earthself.processing.errors import BadInput
-from earthself.processing.flags import NODATA, NOT_CLEAR
 from earthself.processing.items import declare_extensions, raster_asset, raster_item, rfc3339, sensed_at
 from earthself.processing.placing import pixel_m2
 from earthself.processing.raster import CogWriter, Grid, gdal, windows

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from earthself.data import legends
 from earthself.data.area import Area
+from earthself.data.flags import NOT_CLEAR
 from earthself.processing import layout, picture
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
-from earthself.processing.flags import NOT_CLEAR
 from earthself.processing.items import declare_extensions, file_fields
 from earthself.processing.raster import Grid, gdal, readable
 from earthself.processing.step import StepContext, StepResult

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from earthself.data.flags import CLOUD, NODATA, NOT_CLEAR
 from earthself.processing.batch import each_item
 from earthself.processing.catalog import safe_name
 from earthself.processing.errors import BadInput
-from earthself.processing.flags import CLOUD, NODATA, NOT_CLEAR
 from earthself.processing.folders import removed_on_error
 from earthself.processing.masks import Mask
 from earthself.processing.meter import Meter

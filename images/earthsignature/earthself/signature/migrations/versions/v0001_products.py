@@ -45,4 +45,5 @@ def upgrade() -> None:
         sa.Column("product", sa.Integer, sa.ForeignKey("product.pk", ondelete="CASCADE"), primary_key=True),
         sa.Column("pixels", sa.BigInteger, nullable=False),
     )
-    op.execute("CREATE VIRTUAL TABLE footprint USING rtree(pk, west, east, south, north, +product INTEGER)")
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute("CREATE VIRTUAL TABLE footprint USING rtree(pk, west, east, south, north, +product INTEGER)")

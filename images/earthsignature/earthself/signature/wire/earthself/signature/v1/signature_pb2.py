@@ -26,7 +26,7 @@ from earthself.signature.wire import geobuf_pb2 as geobuf__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = POOL.AddSerializedFile(b'\n&earthself/signature/v1/signature.proto\x12\x16\x65\x61rthself.signature.v1\x1a\x0cgeobuf.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\nLayerChunk\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"r\n\rCreateRequest\x12$\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.DataH\x00\x12\x33\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\".earthself.signature.v1.LayerChunkH\x00\x42\x06\n\x04part\"\x8d\x01\n\x0e\x43reateResponse\x12?\n\x07outcome\x18\x01 \x01(\x0e\x32..earthself.signature.v1.CreateResponse.Outcome\":\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\t\n\x05KNOWN\x10\x02\"\xf2\x01\n\x0b\x46indRequest\x12\x10\n\x03wkt\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x33\n\nstart_date\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x13\n\x0bproduct_ids\x18\x04 \x03(\t\x12\x12\n\ncategories\x18\x05 \x03(\x05\x12\x12\n\x05limit\x18\x06 \x01(\x05H\x03\x88\x01\x01\x42\x06\n\x04_wktB\r\n\x0b_start_dateB\x0b\n\t_end_dateB\x08\n\x06_limit\"a\n\x0c\x46indResponse\x12\"\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.Data\x12-\n\x06layers\x18\x02 \x03(\x0b\x32\x1d.earthself.signature.v1.Layer\"\x85\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63rs\x18\x02 \x01(\t\x12\x11\n\ttransform\x18\x03 \x03(\x01\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x11\n\tdata_type\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x03\"D\n\x06Window\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\x05\x12\x0b\n\x03row\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"p\n\nGetRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x03(\t\x12\x33\n\x06window\x18\x03 \x01(\x0b\x32\x1e.earthself.signature.v1.WindowH\x00\x88\x01\x01\x42\t\n\x07_window\"\x86\x01\n\x0bGetResponse\x12:\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32#.earthself.signature.v1.DescriptionH\x00\x12\x33\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\".earthself.signature.v1.LayerChunkH\x00\x42\x06\n\x04part\"`\n\x0b\x44\x65scription\x12\"\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.Data\x12-\n\x06layers\x18\x02 \x03(\x0b\x32\x1d.earthself.signature.v1.Layer2\x94\x02\n\x10SignatureService\x12Y\n\x06\x43reate\x12%.earthself.signature.v1.CreateRequest\x1a&.earthself.signature.v1.CreateResponse(\x01\x12S\n\x04\x46ind\x12#.earthself.signature.v1.FindRequest\x1a$.earthself.signature.v1.FindResponse0\x01\x12P\n\x03Get\x12\".earthself.signature.v1.GetRequest\x1a#.earthself.signature.v1.GetResponse0\x01\x62\x06proto3')
+DESCRIPTOR = POOL.AddSerializedFile(b'\n&earthself/signature/v1/signature.proto\x12\x16\x65\x61rthself.signature.v1\x1a\x0cgeobuf.proto\x1a\x1fgoogle/protobuf/timestamp.proto\",\n\nLayerChunk\x12\r\n\x05layer\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"r\n\rCreateRequest\x12$\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.DataH\x00\x12\x33\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\".earthself.signature.v1.LayerChunkH\x00\x42\x06\n\x04part\"\x8d\x01\n\x0e\x43reateResponse\x12?\n\x07outcome\x18\x01 \x01(\x0e\x32..earthself.signature.v1.CreateResponse.Outcome\":\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x43REATED\x10\x01\x12\t\n\x05KNOWN\x10\x02\"\xc0\x02\n\x0b\x46indRequest\x12\x10\n\x03wkt\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x33\n\nstart_date\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x13\n\x0bproduct_ids\x18\x04 \x03(\t\x12\x12\n\ncategories\x18\x05 \x03(\x05\x12\x12\n\x05limit\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12\x18\n\x0bleast_share\x18\x07 \x01(\x01H\x04\x88\x01\x01\x12\x11\n\tsegmented\x18\x08 \x01(\x08\x12\x0f\n\x07\x63urrent\x18\t \x01(\x08\x42\x06\n\x04_wktB\r\n\x0b_start_dateB\x0b\n\t_end_dateB\x08\n\x06_limitB\x0e\n\x0c_least_share\"\xad\x01\n\x0c\x46indResponse\x12\"\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.Data\x12-\n\x06layers\x18\x02 \x03(\x0b\x32\x1d.earthself.signature.v1.Layer\x12\x33\n\x07\x63lasses\x18\x03 \x03(\x0b\x32\".earthself.signature.v1.ClassShare\x12\x15\n\rsuperseded_by\x18\x04 \x01(\t\"]\n\nClassShare\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06pixels\x18\x02 \x01(\x03\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x15\n\x08hectares\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_hectares\"=\n\x10SupersedeRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x15\n\rsuperseded_by\x18\x02 \x01(\t\"$\n\x11SupersedeResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\"#\n\rDeleteRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\"\x10\n\x0e\x44\x65leteResponse\"\x85\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x63rs\x18\x02 \x01(\t\x12\x11\n\ttransform\x18\x03 \x03(\x01\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x11\n\tdata_type\x18\x06 \x01(\t\x12\x0e\n\x06sha256\x18\x07 \x01(\t\x12\x0c\n\x04size\x18\x08 \x01(\x03\"D\n\x06Window\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\x05\x12\x0b\n\x03row\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"p\n\nGetRequest\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0e\n\x06layers\x18\x02 \x03(\t\x12\x33\n\x06window\x18\x03 \x01(\x0b\x32\x1e.earthself.signature.v1.WindowH\x00\x88\x01\x01\x42\t\n\x07_window\"\x86\x01\n\x0bGetResponse\x12:\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32#.earthself.signature.v1.DescriptionH\x00\x12\x33\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\".earthself.signature.v1.LayerChunkH\x00\x42\x06\n\x04part\"\xac\x01\n\x0b\x44\x65scription\x12\"\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0b\x32\x11.geobufproto.Data\x12-\n\x06layers\x18\x02 \x03(\x0b\x32\x1d.earthself.signature.v1.Layer\x12\x33\n\x07\x63lasses\x18\x03 \x03(\x0b\x32\".earthself.signature.v1.ClassShare\x12\x15\n\rsuperseded_by\x18\x04 \x01(\t2\xcf\x03\n\x10SignatureService\x12Y\n\x06\x43reate\x12%.earthself.signature.v1.CreateRequest\x1a&.earthself.signature.v1.CreateResponse(\x01\x12S\n\x04\x46ind\x12#.earthself.signature.v1.FindRequest\x1a$.earthself.signature.v1.FindResponse0\x01\x12P\n\x03Get\x12\".earthself.signature.v1.GetRequest\x1a#.earthself.signature.v1.GetResponse0\x01\x12`\n\tSupersede\x12(.earthself.signature.v1.SupersedeRequest\x1a).earthself.signature.v1.SupersedeResponse\x12W\n\x06\x44\x65lete\x12%.earthself.signature.v1.DeleteRequest\x1a&.earthself.signature.v1.DeleteResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERESPONSE_OUTCOME']._serialized_start=359
   _globals['_CREATERESPONSE_OUTCOME']._serialized_end=417
   _globals['_FINDREQUEST']._serialized_start=420
-  _globals['_FINDREQUEST']._serialized_end=662
-  _globals['_FINDRESPONSE']._serialized_start=664
-  _globals['_FINDRESPONSE']._serialized_end=761
-  _globals['_LAYER']._serialized_start=764
-  _globals['_LAYER']._serialized_end=897
-  _globals['_WINDOW']._serialized_start=899
-  _globals['_WINDOW']._serialized_end=967
-  _globals['_GETREQUEST']._serialized_start=969
-  _globals['_GETREQUEST']._serialized_end=1081
-  _globals['_GETRESPONSE']._serialized_start=1084
-  _globals['_GETRESPONSE']._serialized_end=1218
-  _globals['_DESCRIPTION']._serialized_start=1220
-  _globals['_DESCRIPTION']._serialized_end=1316
-  _globals['_SIGNATURESERVICE']._serialized_start=1319
-  _globals['_SIGNATURESERVICE']._serialized_end=1595
+  _globals['_FINDREQUEST']._serialized_end=740
+  _globals['_FINDRESPONSE']._serialized_start=743
+  _globals['_FINDRESPONSE']._serialized_end=916
+  _globals['_CLASSSHARE']._serialized_start=918
+  _globals['_CLASSSHARE']._serialized_end=1011
+  _globals['_SUPERSEDEREQUEST']._serialized_start=1013
+  _globals['_SUPERSEDEREQUEST']._serialized_end=1074
+  _globals['_SUPERSEDERESPONSE']._serialized_start=1076
+  _globals['_SUPERSEDERESPONSE']._serialized_end=1112
+  _globals['_DELETEREQUEST']._serialized_start=1114
+  _globals['_DELETEREQUEST']._serialized_end=1149
+  _globals['_DELETERESPONSE']._serialized_start=1151
+  _globals['_DELETERESPONSE']._serialized_end=1167
+  _globals['_LAYER']._serialized_start=1170
+  _globals['_LAYER']._serialized_end=1303
+  _globals['_WINDOW']._serialized_start=1305
+  _globals['_WINDOW']._serialized_end=1373
+  _globals['_GETREQUEST']._serialized_start=1375
+  _globals['_GETREQUEST']._serialized_end=1487
+  _globals['_GETRESPONSE']._serialized_start=1490
+  _globals['_GETRESPONSE']._serialized_end=1624
+  _globals['_DESCRIPTION']._serialized_start=1627
+  _globals['_DESCRIPTION']._serialized_end=1799
+  _globals['_SIGNATURESERVICE']._serialized_start=1802
+  _globals['_SIGNATURESERVICE']._serialized_end=2265
 # @@protoc_insertion_point(module_scope)

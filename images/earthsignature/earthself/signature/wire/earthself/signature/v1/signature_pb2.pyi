@@ -45,28 +45,74 @@ class CreateResponse(_message.Message):
     def __init__(self, outcome: _Optional[_Union[CreateResponse.Outcome, str]] = ...) -> None: ...
 
 class FindRequest(_message.Message):
-    __slots__ = ("wkt", "start_date", "end_date", "product_ids", "categories", "limit")
+    __slots__ = ("wkt", "start_date", "end_date", "product_ids", "categories", "limit", "least_share", "segmented", "current")
     WKT_FIELD_NUMBER: _ClassVar[int]
     START_DATE_FIELD_NUMBER: _ClassVar[int]
     END_DATE_FIELD_NUMBER: _ClassVar[int]
     PRODUCT_IDS_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LEAST_SHARE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTED_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
     wkt: str
     start_date: _timestamp_pb2.Timestamp
     end_date: _timestamp_pb2.Timestamp
     product_ids: _containers.RepeatedScalarFieldContainer[str]
     categories: _containers.RepeatedScalarFieldContainer[int]
     limit: int
-    def __init__(self, wkt: _Optional[str] = ..., start_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., product_ids: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[int]] = ..., limit: _Optional[int] = ...) -> None: ...
+    least_share: float
+    segmented: bool
+    current: bool
+    def __init__(self, wkt: _Optional[str] = ..., start_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_date: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., product_ids: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[int]] = ..., limit: _Optional[int] = ..., least_share: _Optional[float] = ..., segmented: _Optional[bool] = ..., current: _Optional[bool] = ...) -> None: ...
 
 class FindResponse(_message.Message):
-    __slots__ = ("feature", "layers")
+    __slots__ = ("feature", "layers", "classes", "superseded_by")
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
     feature: _geobuf_pb2.Data
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
-    def __init__(self, feature: _Optional[_Union[_geobuf_pb2.Data, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+    classes: _containers.RepeatedCompositeFieldContainer[ClassShare]
+    superseded_by: str
+    def __init__(self, feature: _Optional[_Union[_geobuf_pb2.Data, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassShare, _Mapping]]] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+
+class ClassShare(_message.Message):
+    __slots__ = ("code", "pixels", "share", "hectares")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    HECTARES_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    pixels: int
+    share: float
+    hectares: float
+    def __init__(self, code: _Optional[int] = ..., pixels: _Optional[int] = ..., share: _Optional[float] = ..., hectares: _Optional[float] = ...) -> None: ...
+
+class SupersedeRequest(_message.Message):
+    __slots__ = ("product_id", "superseded_by")
+    PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
+    product_id: str
+    superseded_by: str
+    def __init__(self, product_id: _Optional[str] = ..., superseded_by: _Optional[str] = ...) -> None: ...
+
+class SupersedeResponse(_message.Message):
+    __slots__ = ("changed",)
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    changed: bool
+    def __init__(self, changed: _Optional[bool] = ...) -> None: ...
+
+class DeleteRequest(_message.Message):
+    __slots__ = ("product_id",)
+    PRODUCT_ID_FIELD_NUMBER: _ClassVar[int]
+    product_id: str
+    def __init__(self, product_id: _Optional[str] = ...) -> None: ...
+
+class DeleteResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "crs", "transform", "width", "height", "data_type", "sha256", "size")
@@ -119,9 +165,13 @@ class GetResponse(_message.Message):
     def __init__(self, description: _Optional[_Union[Description, _Mapping]] = ..., chunk: _Optional[_Union[LayerChunk, _Mapping]] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("feature", "layers")
+    __slots__ = ("feature", "layers", "classes", "superseded_by")
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_BY_FIELD_NUMBER: _ClassVar[int]
     feature: _geobuf_pb2.Data
     layers: _containers.RepeatedCompositeFieldContainer[Layer]
-    def __init__(self, feature: _Optional[_Union[_geobuf_pb2.Data, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+    classes: _containers.RepeatedCompositeFieldContainer[ClassShare]
+    superseded_by: str
+    def __init__(self, feature: _Optional[_Union[_geobuf_pb2.Data, _Mapping]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., classes: _Optional[_Iterable[_Union[ClassShare, _Mapping]]] = ..., superseded_by: _Optional[str] = ...) -> None: ...

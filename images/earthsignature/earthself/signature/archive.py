@@ -1,0 +1,267 @@
+"""A whole database in a folder, to be moved, checked or kept as a backup: GeoParquet for what is known, COGs beside it.
+
+    archive.json                    says that the archive is whole: which table, how many products; written last
+    products-20260102T030405Z.parquet   GeoParquet 1.1: one row a product, with its layers and its histogram
+    products/2017-06/ID-abcd1234/   the rasters, as in the store
+
+An export shows one moment of the store and may run beside its server. Into the same folder again it adds only what is new, and the archive
+before counts until the new one is whole. An import verifies every pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+from earthself.signature import pairing, rasters
+from earthself.signature.errors import BadSignature, StoreBroken
+from earthself.signature.product import from_parts
+from earthself.signature.rasters import Grid, Layer
+from earthself.signature.rows import CodeShare, Stored, row_of
+from earthself.signature.store import Store
+from earthself.signature.tables import VERSION
+
+_FORMAT = "earthsignature-archive:1"
+_LIST = "archive.json"
+_BATCH = 2000
+_BOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
+_LAYER = pa.struct(
+    [
+        ("name", pa.string()),
+        ("crs", pa.string()),
+        ("transform", pa.list_(pa.float64())),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("data_type", pa.string()),
+        ("sha256", pa.string()),
+        ("size", pa.int64()),
+    ]
+)
+_CODE = pa.struct([("code", pa.int32()), ("pixels", pa.int64()), ("share", pa.float64()), ("hectares", pa.float64())])
+_GEO = {
+    "version": "1.1.0",
+    "primary_column": "geometry",
+    "columns": {
+        "geometry": {
+            "encoding": "WKB",
+            "geometry_types": ["Polygon", "MultiPolygon"],
+            "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+        }
+    },
+}
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("datetime", pa.timestamp("us", "UTC")),
+        ("published", pa.timestamp("us", "UTC")),
+        ("product:type", pa.string()),
+        ("eo:cloud_cover", pa.float64()),
+        ("geometry", pa.binary()),
+        ("bbox", _BOX),
+        ("properties", pa.string()),
+        ("digest", pa.string()),
+        ("classes_sha256", pa.string()),
+        ("folder", pa.string()),
+        ("superseded_by", pa.string()),
+        ("layers", pa.list_(_LAYER)),
+        ("codes", pa.list_(_CODE)),
+    ],
+    metadata={b"geo": json.dumps(_GEO).encode()},
+)
+"""Columns of the table: names of STAC where it has them; `properties` is JSON, `folder` is below `products/`."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What `archive.json` says."""
+
+    format: str
+    """Name and version of the format."""
+    made: str
+    """Date and time of the moment that it shows, UTC."""
+    tables: str
+    """Version of the tables that it came from."""
+    table: str
+    """File name of the GeoParquet."""
+    sha256: str
+    """Of that file."""
+    products: int
+    """Rows of it."""
+    segmented: int
+    """How many of them have rasters."""
+
+
+@dataclass
+class Moved:
+    """How far an export or an import is."""
+
+    products: int = 0
+    """Products done."""
+    new: int = 0
+    """How many of them were not at the other side before."""
+    of: int = 0
+    """How many there are; 0 while that is not known."""
+
+
+Progress = Callable[[Moved], None]
+
+
+def export(store: Store, target: Path, progress: Progress, now: datetime | None = None) -> Archive:
+    """Write an archive of the store as it is now; raises `Unavailable` while products are being deleted.
+
+    Rasters are linked where the folder is on the same file system, else copied.
+    """
+    moment = now or datetime.now(UTC)
+    target.mkdir(parents=True, exist_ok=True)
+    table = target / f"products-{moment:%Y%m%dT%H%M%S%fZ}.parquet"
+    moved = Moved()
+    with pairing.held(store.home, exclusive=False):
+        kept = _write_table(store, table, moved, progress)
+        segmented = _link_rasters(store.home / "products", target / "products", kept, moved, progress)
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    archive = Archive(_FORMAT, moment.isoformat(), VERSION, table.name, digest, moved.products, segmented)
+    os.sync()
+    rough = target / f"{_LIST}.part"
+    rough.write_text(json.dumps(asdict(archive), indent=1) + "\n")
+    rough.replace(target / _LIST)
+    os.sync()
+    _forget_others(target, table, kept)
+    return archive
+
+
+def read_archive(folder: Path) -> Archive:
+    """Read what an archive says of itself and check its table; raises `BadSignature` for one that is not whole."""
+    path = folder / _LIST
+    try:
+        archive = Archive(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise BadSignature(f"{folder} is no archive, or one whose export did not end; export again into the same folder") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise BadSignature(f"{path} cannot be read ({error}); export again into the same folder") from error
+    if archive.format != _FORMAT:
+        raise BadSignature(f"{folder} is an archive of the format {archive.format}; this program reads {_FORMAT}")
+    table = folder / Path(archive.table).name
+    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != archive.sha256:
+        raise BadSignature(f"{table} is gone or was changed since the export; export again into the same folder")
+    return archive
+
+
+def import_archive(store: Store, folder: Path, progress: Progress) -> Moved:
+    """Store all products of an archive in an opened store, those that are there already count as done.
+
+    Raises `BadSignature` for an archive that is not whole, `StoreBroken` for a raster that is not what the archive says,
+    `AlreadyExists` for a product that is there with other content.
+    """
+    archive = read_archive(folder)
+    moved = Moved(of=archive.products)
+    for batch in _read_table(folder / archive.table):
+        described = [row_of(one, datetime.now(UTC)) for one in batch if one.folder is None]
+        known = store.catalog.insert_new(described)
+        moved.products += len(described)
+        moved.new += len(described) - len(known)
+        for one in batch:
+            if one.folder is not None:
+                moved.new += store.take(one, folder / "products" / one.folder) == "created"
+                moved.products += 1
+                progress(moved)
+        progress(moved)
+    return moved
+
+
+def _write_table(store: Store, table: Path, moved: Moved, progress: Progress) -> dict[str, list[Layer]]:
+    """Write all rows of one moment; gives the folders of those with rasters, and their layers."""
+    rough = table.with_name(table.name + ".part")
+    kept: dict[str, list[Layer]] = {}
+    with pq.ParquetWriter(rough, SCHEMA, compression="zstd") as writer:
+        for batch in store.catalog.snapshot():
+            writer.write_batch(pa.RecordBatch.from_pylist([_row(one) for one in batch], SCHEMA))
+            kept |= {one.folder: list(one.layers) for one in batch if one.folder is not None}
+            moved.products += len(batch)
+            progress(moved)
+    rough.replace(table)
+    return kept
+
+
+def _row(stored: Stored) -> dict[str, Any]:
+    product, (west, south, east, north) = stored.product, stored.product.footprint.bounds
+    return {
+        "id": product.product_id,
+        "datetime": product.creation_date,
+        "published": product.publication_date,
+        "product:type": product.product_type,
+        "eo:cloud_cover": product.cloud_cover,
+        "geometry": shapely.to_wkb(product.footprint, byte_order=1),
+        "bbox": {"xmin": west, "ymin": south, "xmax": east, "ymax": north},
+        "properties": json.dumps(dict(product.properties)),
+        "digest": stored.digest,
+        "classes_sha256": stored.classes_sha256,
+        "folder": stored.folder,
+        "superseded_by": stored.superseded_by,
+        "layers": [{**asdict(layer), **asdict(layer.grid)} for layer in stored.layers],
+        "codes": [code._asdict() for code in stored.codes],
+    }
+
+
+def _read_table(table: Path) -> Iterator[list[Stored]]:
+    with pq.ParquetFile(table) as file:
+        for batch in file.iter_batches(_BATCH):
+            yield [_stored(row) for row in batch.to_pylist()]
+
+
+def _stored(row: dict[str, Any]) -> Stored:
+    product = from_parts(row["id"], shapely.geometry.mapping(shapely.from_wkb(row["geometry"])), json.loads(row["properties"]))
+    if product.digest() != row["digest"]:
+        raise StoreBroken(f"the archive's row of product {row['id']} does not have the digest {row['digest']}; export again")
+    layers = tuple(
+        Layer(la["name"], Grid(la["crs"], tuple(la["transform"]), la["width"], la["height"]), la["data_type"], la["sha256"], la["size"])
+        for la in row["layers"]
+    )
+    codes = tuple(CodeShare(**code) for code in row["codes"])
+    return Stored(product, layers, row["folder"], row["digest"], row["classes_sha256"], codes, row["superseded_by"])
+
+
+def _link_rasters(source: Path, target: Path, kept: dict[str, list[Layer]], moved: Moved, progress: Progress) -> int:
+    """Give the archive the rasters that it does not have yet."""
+    moved.of = len(kept)
+    for place, layers in kept.items():
+        sizes = {rasters.file_name(layer.name): layer.size for layer in layers}
+        there = target / place
+        if not all((there / name).is_file() and (there / name).stat().st_size == size for name, size in sizes.items()):
+            moved.new += 1
+            rough = target / f"{place}.part"
+            shutil.rmtree(rough, ignore_errors=True)
+            rough.mkdir(parents=True)
+            for file in (source / place).iterdir():
+                _link(file, rough / file.name)
+            shutil.rmtree(there, ignore_errors=True)
+            rough.rename(there)
+        progress(moved)
+    return len(kept)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)  # files of a store are never written again
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _forget_others(target: Path, table: Path, kept: dict[str, list[Layer]]) -> None:
+    """Remove what only earlier archives of the folder named."""
+    for old in target.glob("products-*.parquet*"):
+        if old != table:
+            old.unlink()
+    for shelf in (target / "products").glob("*"):
+        for folder in shelf.iterdir():
+            if f"{shelf.name}/{folder.name}" not in kept:
+                shutil.rmtree(folder)

@@ -1,0 +1,141 @@
+"""Many products at once, described without rasters: from documents to rows of the tables.
+
+Does what `product.from_feature` does one by one, with the geometry of a whole batch in one call; what is unusual about a product (holes,
+several parts, the antimeridian, a pole) goes the way of a single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import shapely
+from earthself.data.errors import EarthSelfError
+from earthself.signature import product
+from earthself.signature.errors import BadSignature
+from earthself.signature.filters import ALL_CODES, check_legend
+from earthself.signature.items import feature_of_item
+from earthself.signature.product import Said
+from earthself.signature.rows import Box, CodeShare, Outline, Row, described_row
+
+_CLASSES = "classification:classes"
+
+
+def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[tuple[int, str]]]:
+    """Read STAC items or GeoJSON features, each as JSON; gives rows, and for each bad one its number in the batch with what is wrong."""
+    said: list[Said] = []
+    codes: list[tuple[CodeShare, ...]] = []
+    geometries: list[Any] = []
+    numbers: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for number, document in enumerate(documents):
+        try:
+            feature, classes = _feature(document)
+            known = product.said_of(feature)
+            shares = code_shares_of(known.product_id, classes)
+            if "legend" in known.properties:
+                check_legend(known.properties["legend"], (share.code for share in shares))
+        except EarthSelfError as error:
+            bad.append((number, str(error)))
+            continue
+        said.append(known)
+        codes.append(shares)
+        geometries.append(feature.get("geometry"))
+        numbers.append(number)
+    footprints = _usual(geometries)
+    for at in np.flatnonzero(shapely.is_missing(footprints)).tolist():
+        try:
+            footprints[at] = product.footprint_of(said[at].product_id, geometries[at])
+        except EarthSelfError as error:
+            bad.append((numbers[at], str(error)))
+    there = np.flatnonzero(~shapely.is_missing(footprints)).tolist()
+    digests = product.digests([said[at] for at in there], footprints[there])
+    outlines = [Outline(*pair) for pair in zip(shapely.to_wkb(footprints, byte_order=1), _boxes(footprints), strict=True)]
+    rows = [described_row(said[at], outlines[at], digest, codes[at], now) for at, digest in zip(there, digests, strict=True)]
+    return rows, sorted(bad)
+
+
+def code_shares_of(product_id: str, classes: Any) -> tuple[CodeShare, ...]:  # noqa: ANN401 - a stranger's property
+    """Read the histogram that a description carries as `classification:classes` (value, count, and hectares where they are known)."""
+    if not classes:
+        return ()
+    try:
+        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in classes if entry.get("count") is not None}
+        coded = {code: some for code, some in counted.items() if code}
+        total = sum(pixels for pixels, _ in coded.values())
+        strange = [code for code, (pixels, _) in coded.items() if code not in ALL_CODES or pixels < 0]
+        shares = tuple(
+            CodeShare(code, pixels, pixels / total if total else 0.0, None if hectares is None else float(hectares))
+            for code, (pixels, hectares) in sorted(coded.items())
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadSignature(f"product {product_id}: {_CLASSES} cannot be read ({error!r}); send a list of value and count") from error
+    if strange:
+        raise BadSignature(
+            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts are not negative"
+        )
+    return shares
+
+
+def _feature(document: bytes) -> tuple[Mapping[str, Any], Any]:
+    """Give the feature with the properties of the interface, and its classes."""
+    try:
+        read = orjson.loads(document)
+    except orjson.JSONDecodeError as error:
+        raise BadSignature(f"{document[:60]!r} is no JSON ({error}); give a STAC item or a GeoJSON feature a line") from error
+    if not isinstance(read, dict) or read.get("type") != "Feature":
+        raise BadSignature(f"{document[:60]!r} is no GeoJSON Feature; give a STAC item or a GeoJSON feature a line")
+    properties = read.get("properties")
+    classes = properties.get(_CLASSES) if isinstance(properties, dict) else None
+    if "stac_version" not in read:
+        return read, classes
+    if classes is None:
+        asset = (read.get("assets") or {}).get("segmentation") or {}
+        classes = asset.get(_CLASSES) or next((band[_CLASSES] for band in asset.get("bands") or () if _CLASSES in band), None)
+    return feature_of_item(read), classes
+
+
+def _boxes(footprints: Any) -> list[tuple[Box, ...]]:  # noqa: ANN401 - an array of objects
+    """Give the boxes of the parts of each."""
+    parts, owner = shapely.get_parts(footprints, return_index=True)
+    found: list[tuple[Box, ...]] = [()] * len(footprints)
+    for at, box in zip(owner.tolist(), shapely.bounds(parts).tolist(), strict=True):
+        found[at] += (tuple(box),)
+    return found
+
+
+def _usual(geometries: Sequence[Any]) -> Any:  # noqa: ANN401 - an array of objects
+    """Make the polygons of one ring that lie plainly in the world; None for all others."""
+    rings: list[Any] = []
+    at: list[int] = []
+    for number, geometry in enumerate(geometries):
+        if isinstance(geometry, dict) and geometry.get("type") == "Polygon":
+            coordinates = geometry.get("coordinates")
+            if isinstance(coordinates, list) and len(coordinates) == 1 and isinstance(coordinates[0], list) and len(coordinates[0]) > 3:
+                rings.append(coordinates[0])
+                at.append(number)
+    found = np.full(len(geometries), None, dtype=object)
+    lengths = [len(ring) for ring in rings]
+    try:
+        points = np.array([point for ring in rings for point in ring], dtype="float64")
+    except (TypeError, ValueError):
+        return found  # one of them is no ring: each is looked at on its own
+    if points.ndim != 2 or points.shape[1] != 2:
+        return found
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    owner = np.repeat(np.arange(len(rings)), lengths)
+    steps = np.abs(np.diff(points[:, 0], append=points[-1, 0]))
+    steps[starts[1:] - 1] = 0
+    strange = ~((np.abs(points[:, 0]) <= 180) & (np.abs(points[:, 1]) <= 90)) | (steps > 180)
+    fine = np.bincount(owner, weights=strange, minlength=len(rings)) == 0
+    fine &= (points[starts[:-1]] == points[starts[1:] - 1]).all(axis=1)
+    if not fine.all():
+        rings, at = [[part for part, good in zip(parts, fine, strict=True) if good] for parts in (rings, at)]
+        points, lengths = points[fine[owner]], [len(ring) for ring in rings]
+    polygons = shapely.polygons(shapely.linearrings(points, indices=np.repeat(np.arange(len(rings)), lengths)))
+    good = shapely.is_valid(polygons) & (shapely.area(polygons) > 0)
+    found[np.array(at, dtype=int)[good]] = polygons[good]
+    return found

@@ -1,0 +1,293 @@
+"""What differs between SQLite and PostgreSQL: how to connect, to look for places, and to write many rows at once.
+
+SQLite finds boxes and days in an R*Tree, and shapely decides; PostGIS does both. SQL that only one of them understands stands here and
+in the migrations, nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import shapely
+import sqlalchemy as sa
+from earthself.signature.errors import StoreBroken, StoreFull, Unavailable
+from earthself.signature.filters import Query
+from earthself.signature.rows import CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
+from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
+from shapely.geometry.base import BaseGeometry
+from sqlalchemy.engine import Connection, Engine
+
+_MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, the newest of all are gone through instead
+_MICROS_PER_DAY = 86_400_000_000
+_MOST_BOXES = 16
+_BULK = 1000
+_EWKB_SRID = 0x20000000
+
+
+class Dialect(Protocol):
+    """One kind of database."""
+
+    @property
+    def engine(self) -> Engine:
+        """Connections for reading."""
+
+    @property
+    def writing(self) -> Engine:
+        """The same, for transactions that write: on SQLite they wait for each other at their beginning."""
+
+    def snapshot(self) -> Connection:
+        """Open a connection whose one transaction sees one moment."""
+
+    def exists(self) -> bool:
+        """Tell whether there is a database at that address; asking otherwise would make one."""
+
+    def prepare(self) -> None:
+        """Make what the migrations need."""
+
+    def candidates(self, connection: Connection, query: Query) -> sa.ColumnElement[bool] | None:
+        """The condition that a product is one of the few that can match at all; None where they are many, or the planner knows best."""
+
+    def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
+        """The condition that a footprint meets the area exactly; None where shapely has to tell."""
+
+    def extent(self) -> sa.Select[Any]:
+        """The box around all footprints: west, south, east, north."""
+
+    def insert(self, connection: Connection, rows: Rows) -> None:
+        """Write new products, with keys that this gives them; raises `sqlalchemy.exc.IntegrityError` when an id is there already."""
+
+    def remove(self, connection: Connection, pk: int) -> None:
+        """Delete a product's rows."""
+
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+        """Tell a database that is full, busy or away from one that was asked wrongly."""
+
+
+def dialect_of(url: str) -> Dialect:
+    """Choose by the URL; raises `StoreBroken` for another kind of database."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreBroken(f"database {url.split(':', maxsplit=1)[0]}:...: no URL of a database ({error}); {_URLS}") from error
+    kind = parsed.get_backend_name()
+    if kind == "sqlite" and url.startswith("sqlite:///"):
+        return Sqlite(parsed)
+    if kind == "postgresql":
+        return Postgres(parsed.set(drivername="postgresql+psycopg"))
+    raise StoreBroken(f"database {parsed.render_as_string()}: {_URLS}")
+
+
+_URLS = "give sqlite:////path/to/file, or postgresql://user@host/database for a PostgreSQL with PostGIS"
+
+
+class Sqlite:
+    """A file in WAL mode, so that readers go on while a product is written."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.engine = sa.create_engine(url)
+        sa.event.listen(self.engine, "connect", _configure)
+        sa.event.listen(self.engine, "begin", _begin)
+        self.writing = self.engine.execution_options(immediate=True)
+
+    def snapshot(self) -> Connection:
+        """Every transaction of SQLite sees the moment of its first question."""
+        return self.engine.connect()
+
+    def exists(self) -> bool:
+        """Look for the file."""
+        path = self.engine.url.database or ""
+        return path.startswith("file:") or Path(path).is_file()
+
+    def prepare(self) -> None:
+        """Nothing: R*Trees are built in."""
+
+    def candidates(self, connection: Connection, query: Query) -> sa.ColumnElement[bool] | None:
+        """Ask the R*Tree for a place, the index of codes for rare ones."""
+        if query.area is not None:
+            return _few(connection, sa.select(PLACE.c.product).where(_overlaps(query)))
+        if query.codes:
+            coded = sa.select(PRODUCT_CODE.c.product).where(PRODUCT_CODE.c.code.in_(sorted(query.codes)))
+            return _few(connection, coded)
+        return None
+
+    def meets(self, area: BaseGeometry) -> None:  # noqa: ARG002
+        """Leave it to shapely: there is no geometry in SQLite."""
+        return
+
+    def extent(self) -> sa.Select[Any]:
+        """Ask the boxes."""
+        box = PLACE.c
+        return sa.select(sa.func.min(box.west), sa.func.min(box.south), sa.func.max(box.east), sa.func.max(box.north))
+
+    def insert(self, connection: Connection, rows: Rows) -> None:
+        """Give keys that follow on the last one; the transaction holds the only pen."""
+        if len(rows) > _BULK:
+            connection.exec_driver_sql("PRAGMA cache_size=-262144")  # KiB; the indexes of a million products have their paths in it
+        first = int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(PRODUCT.c.pk), 0))) or 0) + 1
+        _many(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), ((first + n, *row.product) for n, row in enumerate(rows)))
+        _many(connection, "layer", ("product", *LAYER_COLUMNS), ((first + n, *layer) for n, row in enumerate(rows) for layer in row.layers))
+        codes = ((first + n, *code) for n, row in enumerate(rows) for code in row.codes)
+        _many(connection, PRODUCT_CODE.name, ("product", *CODE_COLUMNS), codes)
+        places = [(first + n, row.day, box) for n, row in enumerate(rows) for box in row.boxes]
+        # Neighbours together: an R*Tree of a million boxes takes them in a third less time.
+        places.sort(key=lambda place: (place[2][0] // 2, place[2][1] // 2))
+        boxes = ((w, e, s, n, day, day, pk) for pk, day, (w, s, e, n) in places)
+        _many(connection, PLACE.name, ("west", "east", "south", "north", "first", "last", "product"), boxes)
+
+    def remove(self, connection: Connection, pk: int) -> None:
+        """Delete the boxes, too; an R*Tree has no index over products, but its box finds them."""
+        footprint = connection.scalar(sa.select(PRODUCT.c.footprint).where(PRODUCT.c.pk == pk))
+        west, south, east, north = shapely.total_bounds(shapely.from_wkb([footprint]))
+        around = sa.and_(PLACE.c.west >= west - 1, PLACE.c.east <= east + 1, PLACE.c.south >= south - 1, PLACE.c.north <= north + 1)
+        connection.execute(sa.delete(PLACE).where(around, PLACE.c.product == pk))
+        connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
+
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+        """Read SQLite's own names."""
+        name = getattr(error.orig, "sqlite_errorname", "")
+        if name == "SQLITE_FULL":
+            return StoreFull("the database's disk is full; nothing was stored, try again when there is room")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return Unavailable("the database is busy; try again")
+        if isinstance(error, sa.exc.OperationalError):
+            return Unavailable(f"the database cannot be read or written for now ({error.orig}); try again")
+        return None
+
+
+class Postgres:
+    """A PostgreSQL with PostGIS; one index over footprint and time (btree_gist) finds a place in a month at once."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.engine = sa.create_engine(url, pool_pre_ping=True)
+        self.writing = self.engine
+
+    def snapshot(self) -> Connection:
+        """Ask for it."""
+        return self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
+
+    def exists(self) -> bool:
+        """Take it that there is one: connecting never makes one."""
+        return True
+
+    def prepare(self) -> None:
+        """Make the extensions, where an administrator has not; raises `StoreBroken` where that is not allowed."""
+        with self.engine.begin() as connection:
+            there = set(connection.scalars(sa.text("SELECT extname FROM pg_extension")))
+        for name in ("postgis", "btree_gist"):
+            if name in there:
+                continue
+            try:
+                with self.engine.begin() as connection:
+                    connection.execute(sa.text(f"CREATE EXTENSION IF NOT EXISTS {name}"))
+            except sa.exc.DBAPIError as error:
+                raise StoreBroken(
+                    f"the database {self.engine.url.render_as_string()} has no extension {name} ({str(error.orig).strip()}); "
+                    f"let an administrator install it and say CREATE EXTENSION {name} there"
+                ) from error
+
+    def candidates(self, connection: Connection, query: Query) -> None:  # noqa: ARG002
+        """Leave it to the planner, which knows how many there are."""
+        return
+
+    def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool]:
+        """Ask PostGIS, which has the same geometry engine as shapely."""
+        return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
+
+    def extent(self) -> sa.Select[Any]:
+        """Ask PostGIS."""
+        around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
+        return sa.select(*(getattr(sa.func, f"ST_{corner}")(around) for corner in ("XMin", "YMin", "XMax", "YMax")))
+
+    def insert(self, connection: Connection, rows: Rows) -> None:
+        """Copy, with keys from the sequence; a unique index stands between two writers."""
+        numbers = sa.text("SELECT nextval(pg_get_serial_sequence('product', 'pk')) FROM generate_series(1, :n)")
+        keys = list(connection.scalars(numbers, {"n": len(rows)}))
+        products = (
+            (key, *row.product[:_AT], _ewkb_hex(row.product[_AT]), *row.product[_AT + 1 :]) for key, row in zip(keys, rows, strict=True)
+        )
+        try:
+            _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
+        except _unique_violation() as error:
+            raise sa.exc.IntegrityError("COPY product", None, error) from error
+        pairs = list(zip(keys, rows, strict=True))
+        _copy(connection, "layer", ("product", *LAYER_COLUMNS), ((key, *layer) for key, row in pairs for layer in row.layers))
+        _copy(connection, PRODUCT_CODE.name, ("product", *CODE_COLUMNS), ((key, *code) for key, row in pairs for code in row.codes))
+
+    def remove(self, connection: Connection, pk: int) -> None:
+        """Delete the row; layers and codes follow."""
+        connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
+
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+        """Read the SQLSTATE's class."""
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state in ("53100", "53200"):
+            return StoreFull("the database has no room; nothing was stored, try again when there is")
+        if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):
+            return Unavailable("the database does not answer; try again")
+        return None
+
+
+_AT = PRODUCT_COLUMNS.index("footprint")
+
+
+def _few(connection: Connection, chosen: sa.Select[Any]) -> sa.ColumnElement[bool] | None:
+    found = list(connection.scalars(chosen.limit(_MOST_CANDIDATES + 1)))
+    if len(found) > _MOST_CANDIDATES:
+        return None
+    keys = sa.func.json_each(json.dumps(sorted(set(found)))).table_valued("value")
+    return PRODUCT.c.pk.in_(sa.select(keys.c.value))
+
+
+def _overlaps(query: Query) -> sa.ColumnElement[bool]:
+    """Boxes that meet the area's: its parts' where they are few, else the one of it all; and days that lie in the period."""
+    parts: list[Any] = list(getattr(query.area, "geoms", [query.area]))
+    boxes = [tuple(part.bounds) for part in parts] if len(parts) <= _MOST_BOXES else [tuple(shapely.total_bounds(parts))]
+    box = PLACE.c
+    near = sa.or_(*(sa.and_(box.west <= e, box.east >= w, box.south <= n, box.north >= s) for w, s, e, n in boxes))
+    when = []
+    if query.end is not None:
+        when.append(box.first <= query.end / _MICROS_PER_DAY)
+    if query.start is not None:
+        when.append(box.last >= query.start / _MICROS_PER_DAY)
+    return sa.and_(near, *when)
+
+
+def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
+    # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
+
+
+def _many(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    values = list(rows)
+    if values:
+        marks = ", ".join("?" * len(columns))
+        connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)  # noqa: S608 - names of ours
+
+
+def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    cursor = connection.connection.cursor()
+    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _ewkb_hex(wkb: bytes) -> str:
+    """Add the SRID to little-endian WKB."""
+    (kind,) = struct.unpack_from("<I", wkb, 1)
+    return (wkb[:1] + struct.pack("<II", kind | _EWKB_SRID, SRID) + wkb[5:]).hex()
+
+
+def _unique_violation() -> type[Exception]:
+    from psycopg.errors import UniqueViolation
+
+    return UniqueViolation

@@ -1,0 +1,101 @@
+"""What a rule lets go is listed first, and removed with its rasters while readers go on; and what is left is counted and drawn."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import matplotlib.image
+import numpy as np
+import pytest
+from earthself.signature import filters, retention
+from earthself.signature.cli import app
+from earthself.signature.errors import BadSignature
+from earthself.signature.product import from_feature
+from earthself.signature.retention import Rule
+from earthself.signature.testing import feature, layers
+from typer.testing import CliRunner
+
+CODES = np.full((50, 60), 312, "uint16")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(open_store, tmp_path):
+    made = open_store(tmp_path / "home")
+    for name, created, cloud in (
+        ("old", "2016-01-01", 5),
+        ("new", "2025-06-01", 5),
+        ("newer", "2025-06-01", 10),
+        ("cloudy", "2025-07-01", 95),
+    ):
+        with made.upload() as upload:
+            for layer, content in layers(CODES).items():
+                upload.path(layer).write_bytes(content)
+            made.create(from_feature(feature(name, creation_date=f"{created}T00:00:00Z", cloud_cover=cloud)), upload, ())
+    made.supersede("new", "newer")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rule", "gone"),
+    [
+        (Rule(acquired_before=timedelta(days=1825)), {"old"}),
+        (Rule(cloudier_than=80), {"cloudy"}),
+        (Rule(superseded=True), {"new"}),
+        (Rule(superseded=True, cloudier_than=80), set()),
+        (Rule(cloudier_than=4), {"old", "new", "newer", "cloudy"}),
+        (Rule(product_type="S2MSI1C"), set()),
+        (Rule(without_segmentation=True), set()),
+    ],
+)
+def test_all_that_a_rule_says_must_hold(store, rule, gone):
+    assert {s.product.product_id for s in retention.expired(store, rule, NOW)} == gone
+    folders = {s.product.product_id: store.home / "products" / s.folder for s in store.find(filters.query())}
+    assert retention.remove(store, rule, NOW, lambda _: None) == len(gone)
+    assert {s.product.product_id for s in store.find(filters.query())} == folders.keys() - gone
+    assert {name for name, folder in folders.items() if not folder.exists()} == gone
+    assert list((store.home / "staging").iterdir()) == []
+    assert {s.product.product_id for s in store.find(filters.query(wkt="POINT(15.004 48.75)", categories=["3"]))} == folders.keys() - gone
+
+
+def test_a_product_whose_successor_is_gone_stays(store):
+    store.delete("newer")
+    assert list(retention.expired(store, Rule(superseded=True), NOW)) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (Rule(), "would remove everything"),
+        (Rule(acquired_before=timedelta(days=-1)), "above 0"),
+        (Rule(cloudier_than=101), "from 0 to 100"),
+    ],
+)
+def test_a_rule_that_cannot_be_meant_is_refused(store, rule, said):
+    with pytest.raises(BadSignature, match=said):
+        next(retention.expired(store, rule, NOW))
+
+
+def test_the_command_lists_first_and_removes_when_told(store, new_database, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_HOME", str(store.home))
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_DATABASE_URL", store.catalog._dialect.engine.url.render_as_string(hide_password=False))
+    run = CliRunner().invoke
+    listed = run(app, ["retain", "--cloudier-than", "80"])
+    assert listed.stdout.splitlines() == ["2025-07-01  cloudy", "1 products would go; remove them with --apply"]
+    assert json.loads(run(app, ["retain", "--cloudier-than", "80", "--apply", "--json"]).stdout) == {"removed": 1}
+    assert run(app, ["retain", "--cloudier-than", "80", "--json"]).stdout == ""
+    assert run(app, ["retain"]).exit_code == 65
+
+
+def test_counted_and_drawn(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_HOME", str(store.home))
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_DATABASE_URL", store.catalog._dialect.engine.url.render_as_string(hide_password=False))
+    picture = tmp_path / "coverage.png"
+    said = json.loads(CliRunner().invoke(app, ["stats", "--json", "--plot", str(picture)]).stdout)
+    assert (said["products"], said["segmented"], said["superseded"], said["products_with_code"]) == (4, 4, 1, {"312": 4})
+    assert said["hectares_of_code"]["312"] == pytest.approx(4 * 30.0, rel=1e-3)
+    pixels = matplotlib.image.imread(picture)
+    assert pixels.shape[:2] == (990, 1100)
+    green = (np.abs(pixels[..., :3] - np.array([0x2A, 0x7F, 0x62]) / 255) < 0.02).all(axis=-1)
+    assert green.sum() > 500  # the bars of months with a segmentation
