@@ -85,6 +85,12 @@ def test_openid_sessions_are_shared_and_renewed_too(provider: Provider, sources:
     read(process(3), provider)
     assert (account.logins, account.refreshes) == (1, 2)
     assert len(provider.asked("/oidc")) == 3  # only those who log in talk to the login server
+    slept.append(account.life - 200)
+    account.faults = [Answer(504)]
+    read(process(4), provider)  # what is busy is not asked for a second session
+    slept.append(20)
+    read(process(5), provider)
+    assert (account.logins, account.refreshes) == (1, 3)
 
 
 def test_a_token_that_ends_between_headers_and_body_costs_no_session(
