@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import rasterio
 from earthself.data.area import Area
 from earthself.signature import geobuf, rasters, vectors
 from earthself.signature.errors import BadSignature
@@ -25,7 +26,9 @@ def made_of_rasters(product: Product, sources: Mapping[str, Path], folder: Path)
     missing = [name for name in V1_LAYERS if name not in sources]
     if missing:
         raise BadSignature(f"{missing[0]} is missing; send a GeoTIFF ({rasters.LAYERS[missing[0]].meaning})")
-    layers = tuple(rasters.store_layer(sources[name], name, folder) for name in sorted(sources))
+    # One environment for all files, since GDAL's is costly to make; and what lies beside a file says nothing about it.
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        layers = tuple(rasters.store_layer(sources[name], name, folder) for name in sorted(sources))
     _check_together(product, layers)
     return _finished(product, layers, None)
 
