@@ -28,6 +28,7 @@ from earthself.signature.making import CLASSES, V1_LAYERS, collection, made_of_c
 from earthself.signature.product import Product
 from earthself.signature.rows import Stored
 from earthself.signature.shelves import Moved, Shelves, Upload
+from earthself.signature.tables import VERSION
 
 _LOG = logging.getLogger(__name__)
 Outcome = Literal["created", "known"]
@@ -66,10 +67,13 @@ class Store:
     def existing(cls, home: Path, database_url: str | None = None) -> Store:
         """Point at a store that is there and up to date, without its lock: for what may go on beside its server. Raises `NotFound`."""
         store = cls(home, database_url)
-        if not store.catalog.exists() or store.catalog.version() is None:
+        version = store.catalog.version() if store.catalog.exists() else None
+        if version is None:
             raise NotFound(
                 f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
             )
+        if version != VERSION:
+            raise StoreBroken(f"the tables of {home} are of version {version}, this program knows {VERSION}; run `earthsignature migrate`")
         return store
 
     def lock(self, *, beside_server: bool = False) -> None:
