@@ -20,7 +20,10 @@ WHEN = (datetime.now(UTC) - timedelta(days=1)).replace(microsecond=0)
 
 @pytest.fixture(scope="module")
 def dag(load):
-    return load(ROOT / "dags/earthsignature_monitor.py")
+    made = load(ROOT / "dags/earthsignature_monitor.py")
+    assert made.deadline
+    made.deadline = None  # Airflow 3.3 looks it up by the id that only a DAG from its database has; tests/system has one
+    return made
 
 
 @pytest.fixture
@@ -134,16 +137,16 @@ def test_all_lost_fails_the_run_and_the_next_one_takes_them_again(monitor, produ
     assert stored(earthsignature) == ["P0"]
 
 
-def test_a_reprocessed_product_replaces_the_older_one(monitor, products, earthsignature, monkeypatch) -> None:
-    told: list[tuple[str, str]] = []
-    monkeypatch.setattr(SignatureClient, "supersede", lambda _self, old, new: told.append((old, new)), raising=False)
+def test_a_reprocessed_product_replaces_the_older_one(monitor, products, earthsignature) -> None:
     same = "S2A_33UUP_20170613T101031_R022_X"
     products += [product("OLD", observation=same, baseline="N0400"), product("P1", 1)]
     assert monitor()[0] == "success"
     products.append(product("NEW", observation=same, baseline="N0510"))
     assert monitor()[0] == "success"
     assert stored(earthsignature) == ["NEW", "OLD", "P1"]
-    assert told == [("OLD", "NEW")]
+    with SignatureClient(earthsignature.target) as client:
+        current = sorted(str(feature["id"]) for feature in client.find(current=True))
+    assert current == ["NEW", "P1"], "EarthSignature knows that OLD is superseded"
     assert {name: state for name, (state, _) in sightings().items()} == {"OLD": "stored", "NEW": "stored", "P1": "stored"}
 
 

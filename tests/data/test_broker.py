@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from earthself.data.broker import Account, Limits, LocalBroker, QuotaUsedUp, Resting
+from earthself.data.broker import Account, Limits, LocalBroker, QuotaUsedUp, Resting, shares
 from earthself.data.broker.__main__ import lines, main
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import BadInput, TryAgain
@@ -63,6 +64,35 @@ def test_requests_are_no_more_a_second_than_agreed_over_all_workers(worker: Call
     assert times[-1] - BEGIN < 10
 
 
+def test_teams_have_equal_shares_however_many_workers_they_have() -> None:
+    """Forty workers of one team and ten of another, each of which asks again as soon as it had its turn."""
+    workers = [("many", f"m{n}") for n in range(40)] + [("few", f"f{n}") for n in range(10)]
+    state: dict[str, object] = {}
+    tickets = dict.fromkeys(workers, 0)
+    served: list[tuple[str, str]] = []
+    for tick in range(2000):
+        now = BEGIN + tick * 0.02
+        for who in workers:
+            if shares.take(state, f"{who[1]}-{tickets[who]}", who, now, 30) is not None:
+                served.append(who)
+                tickets[who] += 1
+    assert 1150 <= len(served) <= 1210  # forty seconds
+    by_team = Counter(team for team, _ in served)
+    assert abs(by_team["many"] - by_team["few"]) <= 4
+    for team in ("many", "few"):
+        counts = [tickets[who] for who in workers if who[0] == team]
+        assert max(counts) - min(counts) <= 1
+    first = served[:40]
+    assert Counter(team for team, _ in first)["few"] in range(18, 23)
+
+
+def test_a_team_that_comes_later_is_served_at_once() -> None:
+    state: dict[str, object] = {}
+    for number in range(100):
+        shares.take(state, f"m{number}", ("many", f"m{number}"), BEGIN, 10)
+    assert shares.take(state, "late", ("few", "f"), BEGIN + 1, 10) is not None
+
+
 def test_a_clock_that_was_set_back_stops_nobody(worker: Callable[[], LocalBroker], clock: Clock) -> None:
     worker().request(account(rate=10))
     clock.now -= 86_400
@@ -111,7 +141,7 @@ def test_a_provider_that_fails_and_fails_is_left_alone_by_all_and_then_tried_by_
     fail(one, FAILURES - 1)
     other.request(account())
     other.answered(account(), 0)
-    with pytest.raises(Resting, match=r"hostile is left alone for another 30 s, since it gave no answer, 10 failures in a row") as caught:
+    with pytest.raises(Resting, match=r"hostile is left alone for another 30 s, since it gave no answer, 20 failures in a row") as caught:
         one.request(account())
     assert (caught.value.retry, caught.value.wait) == (True, 30.0)
     clock.now += 31
@@ -147,11 +177,11 @@ def test_failures_with_a_success_between_them_are_no_reason(worker: Callable[[],
 
 def test_a_ban_is_noticed_and_said(worker: Callable[[], LocalBroker]) -> None:
     fail(worker(), FAILURES, 403)
-    with pytest.raises(Resting, match="since it refused with 403, 10 failures in a row; choose another provider"):
+    with pytest.raises(Resting, match="since it refused with 403, 20 failures in a row; choose another provider"):
         worker().request(account())
     first, second, *_ = lines(worker().status()[0])
     assert "breaker open" in first
-    assert second == "  it refused with 403, 10 failures in a row; asked again in 30 s"
+    assert second == "  it refused with 403, 20 failures in a row; asked again in 30 s"
 
 
 def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock: Clock) -> None:

@@ -85,6 +85,12 @@ def test_openid_sessions_are_shared_and_renewed_too(provider: Provider, sources:
     read(process(3), provider)
     assert (account.logins, account.refreshes) == (1, 2)
     assert len(provider.asked("/oidc")) == 3  # only those who log in talk to the login server
+    slept.append(account.life - 200)
+    account.faults = [Answer(504)]
+    read(process(4), provider)  # what is busy is not asked for a second session
+    slept.append(20)
+    read(process(5), provider)
+    assert (account.logins, account.refreshes) == (1, 3)
 
 
 def test_a_token_that_ends_between_headers_and_body_costs_no_session(
@@ -132,11 +138,43 @@ def test_a_storm_of_refusals_is_answered_with_one_renewal(provider: Provider, ac
 
 def test_tokens_that_are_refused_however_new_open_no_session_after_session(provider: Provider, account: Account, worker: Worker) -> None:
     provider.guard = lambda path, headers: Answer(403)
-    for _ in range(12):
-        with pytest.raises((CredentialsRefused, Resting)) as caught:
+    for _ in range(FAILURES):
+        with pytest.raises(CredentialsRefused, match="hostile refuses access"):
             read(worker(), provider)
     assert account.logins + account.refreshes <= 4
-    assert "left alone" in str(caught.value) or "refused 3 new logins" in str(caught.value)
+    with pytest.raises(Resting, match=r"hostile is left alone .* since it refused with 403"):
+        read(worker(), provider)
+
+
+def test_one_product_that_is_refused_costs_the_others_nothing(provider: Provider, account: Account, worker: Worker) -> None:
+    provider.files["/licensed.tif"] = File(SCENE)
+    provider.guard = lambda path, headers: Answer(403) if path == "/licensed.tif" else account.guard(path, headers)
+    one = worker()
+    for _ in range(8):
+        with pytest.raises(CredentialsRefused, match=r"hostile refuses access to .*licensed.tif"):
+            one.open_band(product(provider, "/licensed.tif"), "B04")
+        read(one, provider)
+    assert account.logins + account.refreshes <= 4
+
+
+@pytest.mark.parametrize("trouble", ["the token is over", "files are elsewhere"])
+def test_the_one_request_that_tries_a_provider_again_may_take_several_hops(
+    provider: Provider, account: Account, worker: Worker, slept: list[float], trouble: str
+) -> None:
+    one = worker()
+    read(one, provider)
+    provider.files["/B04.tif"].faults = [Answer(503)] * 1000
+    for _ in range(FAILURES // 3 + 1):
+        with pytest.raises(TryAgain):
+            read(one, provider)
+    provider.files["/B04.tif"].faults.clear()
+    slept.append(700)
+    if trouble == "the token is over":
+        account.expire()
+    else:
+        provider.files["/there.tif"] = provider.files["/B04.tif"]
+        provider.files["/B04.tif"] = File(b"", redirect="/there.tif")
+    read(one, provider)
 
 
 def test_a_wrong_password_is_tried_once_and_not_by_each_worker(provider: Provider, account: Account, worker: Worker) -> None:
@@ -172,7 +210,9 @@ def test_a_renewal_that_fails_in_time_is_not_noticed(provider: Provider, account
     account.faults = [Answer(504)] * 1000
     read(one, provider)
     assert (account.logins, account.refreshes) == (1, 0)
+    assert len(provider.asked("/login")) == 3  # a renewal and the login that EODAG tries after it, once for all requests
     account.faults.clear()
+    slept.append(20)
     read(one, provider)
     assert (account.logins, account.refreshes, set(account.refused)) == (1, 1, {504})
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from earthself.data.broker import Resting
 from earthself.data.errors import TryAgain
 from earthself.data.sources import SourceConfig
 from earthself.processing.batch import each_item
@@ -127,6 +128,20 @@ def test_what_may_pass_is_tried_again_within_a_budget(products, tmp_path):
     assert result.metrics["seconds_waiting"] == sum(waited)
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert failures == [{"id": name, "error": "always busy", "retry": True} for name in "BC"]
+
+
+def test_a_provider_that_all_leave_alone_is_waited_for_as_long_as_it_takes(products, tmp_path):
+    products.add("A", {"B04": np.ones((4, 4), np.uint16)})
+    waited: list[float] = []
+
+    def work(item):
+        if not waited:
+            raise Resting("left alone", 30.0)
+        return item
+
+    (tmp_path / "out").mkdir()
+    result = each_item(StepContext("test", products.folder, tmp_path / "out", tmp_path, 1), work, Meter(), retries=2, sleep=waited.append)
+    assert (result.status, waited) == ("done", [30.0])
 
 
 class _Ranges(SimpleHTTPRequestHandler):

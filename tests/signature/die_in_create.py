@@ -17,7 +17,7 @@ from earthself.signature.store import Store
 
 WATCHED = {catalog.__file__, shelves.__file__, store.__file__}
 # Between these lines a product begins to be there: every one of them counts, of the others every tenth.
-DELICATE = {"_keep", "_insert", "move_in", "insert", "keep"}
+DELICATE = {"_keep", "_insert", "_written", "move_in", "put", "insert", "keep"}
 STRIDE = 10
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from earthself.data.dates import format_instant
+from earthself.signature.making import V1_LAYERS
 from earthself.signature.product import from_feature
-from earthself.signature.store import V1_LAYERS, Store
+from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
 
 NOISY = replace(GRID, width=600, height=600)
@@ -20,17 +22,22 @@ def noise(grid=NOISY):
     return np.random.default_rng(3).choice(CODES, (grid.height, grid.width))
 
 
-def fill(home, number, pixels=None, grid=NOISY):
-    """Store so many products P0000, P0001, … an hour apart, the last the newest; gives the bytes that v1 sends of each."""
+def hourly(number):
+    """The feature of P0000, P0001, …, an hour apart, on the usual grid."""
+    when = datetime(2017, 1, 1, tzinfo=UTC) + timedelta(hours=number)
+    return feature(f"P{number:04}", NOISY, creation_date=format_instant(when))
+
+
+def fill(home, number, pixels=None, grid=NOISY, said=hourly):
+    """Store so many products, `said` gives the feature of each; gives the bytes that v1 sends of one."""
     store = Store.open(home)
     with store.upload() as upload:
         for layer, content in layers(noise(grid) if pixels is None else pixels, grid=grid).items():
             upload.path(layer).write_bytes(content)
-        store.create(from_feature(feature("P0000", grid)), upload, V1_LAYERS)
-    first = store.get("P0000")
+        store.create(from_feature(said(0)), upload, V1_LAYERS)
+    first = store.get(said(0)["id"])
     folder = home / "products" / first.folder
-    for count in range(1, number):
-        product = replace(first.product, product_id=f"P{count:04}", creation_date=first.product.creation_date + timedelta(hours=count))
+    for product in (from_feature(said(count)) for count in range(1, number)):
         store.take(replace(first, product=product, digest=product.digest()), folder)
     store.close()
     return sum((folder / f"{layer}.tif").stat().st_size for layer in V1_LAYERS)

@@ -156,7 +156,7 @@ def test_exit_codes_say_whose_fault_it_is(tmp_path, monkeypatch):
     gone = json.loads(run("list", "--server", "127.0.0.1:9", "--json", code=75).stderr)
     assert gone["retry"] is True
     assert "127.0.0.1:9 does not answer" in gone["error"]
-    assert "in use by another" in run("migrate", code=1).output
+    assert lines(run("migrate", "--json")) == [{"before": VERSION, "after": VERSION}]  # beside the server
     monkeypatch.delenv("EARTHSELF_SIGNATURE_DATABASE_URL")
     assert lines(run("migrate", "--home", tmp_path / "new", "--json")) == [{"before": None, "after": VERSION}]
     assert run("migrate", "--home", tmp_path / "new").stdout == f"tables at version {VERSION}\n"

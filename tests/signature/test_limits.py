@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import resource
 import socket
@@ -9,8 +10,9 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -21,6 +23,7 @@ from earthself.signature.client import BadSignature, Connection, SignatureClient
 from earthself.signature.errors import TooBusy
 from earthself.signature.limits import USUAL, Admission, Limits
 from earthself.signature.rpc import Rpc
+from earthself.signature.server import ServerSettings
 from earthself.signature.testing import GRID, feature, layers, running_server
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
@@ -117,6 +120,12 @@ def test_the_largest_message_is_a_setting(tmp_path):
         code, text = raw(running.target, V1, "CreateProduct", [bytes(3 << 20)])
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "3145728 vs. 2097152" in text
+        before = forget_peak(running.process.pid)
+        with grpc.insecure_channel(running.target, options=[("grpc.max_send_message_length", -1)]) as channel:
+            zeros = channel.unary_unary(f"/{V1}/CreateProduct")
+            with pytest.raises(grpc.RpcError, match="Decompressed message larger than max"):
+                zeros(bytes(500 << 20), compression=grpc.Compression.Gzip, timeout=60)
+        assert peak_memory(running.process.pid) - before < 100 << 20
         with SignatureClient(running.target, timeout=20) as client:
             client._rpc._sleep = lambda _seconds: pytest.fail("tried again")
             with pytest.raises(BadSignature, match=r"3145728 vs\. 2097152"):
@@ -181,23 +190,46 @@ def test_a_flood_of_metadata_is_refused(server, client):
 
 
 def test_places_are_counted_by_address_in_total_and_for_writers():
-    admission = Admission(Limits(calls=5, calls_of_one=3, writes=2))
-    with ExitStack() as running:
-        for _ in range(2):
-            running.enter_context(admission.admitted("a", writing=True))
-        with pytest.raises(TooBusy, match="2 products are being stored already"), admission.admitted("b", writing=True):
+    async def calls():
+        admission = Admission(Limits(calls=5, calls_of_one=3, writes=2, queue=0.05))
+
+        async def refused(address, said, *, writing=False):
+            with pytest.raises(TooBusy, match=said):
+                async with admission.admitted(address, writing=writing):
+                    pass
+
+        async with AsyncExitStack() as running:
+            for _ in range(2):
+                await running.enter_async_context(admission.admitted("a", writing=True))
+            await refused("b", r"2 products at a time are stored, and no turn came within 0\.05 s", writing=True)
+            await running.enter_async_context(admission.admitted("a", writing=False))
+            await refused("a", "3 calls from a run already, of at most 3; try again")
+            for _ in range(2):
+                await running.enter_async_context(admission.admitted("b", writing=False))
+            await refused("c", "5 calls run already")
+        async with admission.admitted("a", writing=True), admission.admitted("a", writing=True):
             pass
-        running.enter_context(admission.admitted("a", writing=False))
-        with pytest.raises(TooBusy, match="3 calls from a run already, of at most 3; try again"), admission.admitted("a", writing=False):
-            pass
-        for _ in range(2):
-            running.enter_context(admission.admitted("b", writing=False))
-        with pytest.raises(TooBusy, match="5 calls run already"), admission.admitted("c", writing=False):
-            pass
-    with admission.admitted("a", writing=True):
-        pass
-    assert admission._calls == {}
-    assert USUAL.writes < 6
+        assert admission._calls == {}
+
+    asyncio.run(calls())
+    assert USUAL.writes < ServerSettings(Path()).threads
+
+
+def test_writers_take_turns_and_all_are_served(server):
+    grid = replace(GRID, width=400, height=400)
+    rasters = layers(np.random.default_rng(5).choice(np.array([111, 211, 311], "uint16"), (400, 400)), grid=grid)
+    with SignatureClient(server.target, timeout=60) as client, ThreadPoolExecutor(24) as pool:
+        client._rpc._sleep = lambda _seconds: pytest.fail("was refused")
+        assert set(pool.map(lambda number: client.create(feature(f"turn{number}", grid), rasters), range(24))) == {"created"}
+
+
+def test_a_window_has_a_size_and_a_layer_is_asked_for_once(server, client):
+    client.create(feature("window"), RASTERS)
+    ask = client._rpc.stream
+    with pytest.raises(BadSignature, match=r"a window of 5000x5000 pixels; at most 16777216 at a time"):
+        list(ask(OWN, "Get", own.GetRequest(product_id="window", layers=["segmentation"], window={"width": 5000, "height": 5000})))
+    once, often = (list(ask(OWN, "Get", own.GetRequest(product_id="window", layers=["segmentation"] * n))) for n in (1, 1000))
+    assert once == often
 
 
 @contextmanager

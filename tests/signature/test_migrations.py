@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from earthself.signature import filters
 from earthself.signature.catalog import Catalog
-from earthself.signature.errors import Unavailable
+from earthself.signature.errors import StoreBroken, Unavailable
 from earthself.signature.product import from_feature
 from earthself.signature.store import Store
 from earthself.signature.tables import VERSION
@@ -97,3 +97,12 @@ def test_a_program_that_the_tables_have_outgrown_reads_but_does_not_write(open_s
     with pytest.raises(Unavailable, match=f"brought to version 9999 and this program writes {VERSION}"):
         put(store, "B")
     assert [hit.product.product_id for hit in store.find(filters.query())] == ["A"]
+
+
+def test_a_store_of_an_earlier_version_is_told_to_migrate_first(tmp_path):
+    fill(tmp_path, "A")
+    make_older(tmp_path, "0002")
+    with pytest.raises(StoreBroken, match="of version 0002, this program knows"):
+        Store.existing(tmp_path)
+    Store.open(tmp_path).close()
+    Store.existing(tmp_path).close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -15,6 +14,7 @@ from earthself.signature.lazy import pixels_of
 from earthself.signature.rasters import Grid
 from earthself.signature.store import Store
 from earthself.signature.testing import feature, layers, running_server
+from filled import fill
 from public_server import public_server
 
 GRID = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5400000.0), 8, 8)
@@ -22,9 +22,6 @@ CODES = np.full((8, 8), 311, "uint16")
 RASTERS = layers(CODES, grid=GRID)
 NUMBER = 1200
 HERE = "POLYGON((14.9 48.7,15.1 48.7,15.1 48.8,14.9 48.8,14.9 48.7))"
-BIG = Grid("EPSG:32633", (10.0, 0.0, 500000.0, 0.0, -10.0, 5400000.0), 600, 600)
-NOISE = np.random.default_rng(3).choice(np.array([111, 211, 311, 312, 512], "uint16"), (600, 600))
-NOISY = 40  # of 200 kB each: more than a channel takes ahead
 
 
 def name(number):
@@ -40,9 +37,9 @@ def said(number):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A server of 1,200 products."""
-    with running_server(tmp_path_factory.mktemp("full") / "home") as running:
-        with SignatureClient(running.target, timeout=60) as client, ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda number: client.create(said(number), RASTERS), range(NUMBER)))
+    home = tmp_path_factory.mktemp("full") / "home"
+    fill(home, NUMBER, CODES, GRID, said)
+    with running_server(home) as running:
         yield running
 
 
@@ -113,23 +110,21 @@ def test_products_that_are_added_meanwhile_make_no_other_come_twice_or_get_lost(
 
 
 def test_a_server_that_restarts_in_between_is_asked_for_the_rest(tmp_path):
+    fill(tmp_path / "home", 40)
     with running_server(tmp_path / "home") as first, SignatureClient(first.target, timeout=30) as client:
-        for number in range(NOISY):
-            client.create({**said(number), "geometry": BIG.outline()}, layers(NOISE, grid=BIG))
         pages = client.segmentations()
         seen = [one.feature["id"] for one in islice(pages, 5)]
         first.kill()
         client._rpc._sleep = lambda _seconds: None
         with running_server(tmp_path / "home", "--port", first.target.split(":")[1]):
             seen += [one.feature["id"] for one in pages]
-        assert seen == [name(n) for n in newest_first(range(NOISY))]
+        assert seen == [f"P{number:04}" for number in reversed(range(40))]
 
 
 def test_a_server_that_stays_away_is_told(tmp_path):
+    fill(tmp_path / "home", 40)  # of 300 kB each: more than a channel takes ahead
     with running_server(tmp_path / "home") as running, SignatureClient(running.target, timeout=30) as client:
         client._rpc._sleep = lambda _seconds: None
-        for number in range(NOISY):
-            client.create({**said(number), "geometry": BIG.outline()}, layers(NOISE, grid=BIG))
         pages = client.segmentations()
         next(pages)
         running.kill()

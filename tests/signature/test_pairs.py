@@ -144,7 +144,7 @@ def test_what_an_interrupted_call_left_is_still_removed(tmp_path):
     folder = tmp_path / "staging" / "made"
     folder.mkdir()
     (folder / "segmentation.tif").write_bytes(b"x")
-    shelves.move_in(folder, "2020-01/B-00000000")
+    shelves.move_in([folder], ["2020-01/B-00000000"])
     assert len(shelves.places()) == 2
     assert whole(tmp_path) == ["A"]
     assert len(shelves.places()) == 1

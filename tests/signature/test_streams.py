@@ -9,7 +9,7 @@ from dataclasses import replace
 import grpc
 import pytest
 from earthself.signature.client import SignatureClient
-from earthself.signature.testing import GRID, running_server
+from earthself.signature.testing import GRID, feature, running_server
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
@@ -125,7 +125,7 @@ def test_a_call_that_waits_for_a_thread_and_is_given_up_is_not_begun(polygons):
 
 def test_a_whole_product_of_many_megabytes_is_read_as_it_is_taken(tmp_path):
     grid = replace(GRID, width=4000, height=4000)
-    size = fill(tmp_path / "home", 1, noise(grid), grid)
+    size = fill(tmp_path / "home", 1, noise(grid), grid, lambda _: feature("P0000", grid))
     assert size > 12_000_000
     with running_server(tmp_path / "home") as running, ExitStack() as stack:
         before = forget_peak(running.process.pid)

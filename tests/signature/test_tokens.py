@@ -19,7 +19,9 @@ from earthself.signature.access import Access, TokenFile
 from earthself.signature.cli import app
 from earthself.signature.client import AccessRefused, Connection, SignatureClient
 from earthself.signature.errors import BadSetting, NotAuthenticated, NotPermitted
+from earthself.signature.server import OWN_PATH, V1_PATHS, V2_PATHS
 from earthself.signature.testing import feature, layers, running_server
+from earthself.signature.wire import POOL
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -221,6 +223,24 @@ def test_a_server_with_tokens_takes_and_gives_by_right(guarded):
     assert "G by the-writer: created" in log
     assert "G1 by the-writer: created" in log
     assert not any(token.rsplit("_", 1)[1] in log for token in tokens.values())
+
+
+def test_every_method_that_is_not_known_to_read_needs_the_right_to_write(guarded):
+    server, ca, tokens, _ = guarded
+    with open(ca, "rb") as file:  # noqa: PTH123
+        credentials = grpc.ssl_channel_credentials(file.read())
+    refused = set()
+    with grpc.secure_channel(server.target, credentials) as channel:
+        for service in (*V1_PATHS, *V2_PATHS, OWN_PATH):
+            for method in POOL.FindServiceByName(service).methods:
+                try:
+                    list(channel.stream_stream(f"/{service}/{method.name}")(iter([b""]), timeout=30, metadata=metadata(tokens["read"])))
+                except grpc.RpcError as error:
+                    if error.code() == grpc.StatusCode.PERMISSION_DENIED:
+                        refused.add(method.name)
+    everything = {method.name for service in (*V1_PATHS, *V2_PATHS, OWN_PATH) for method in POOL.FindServiceByName(service).methods}
+    assert everything - refused == {"ListSegmentation", "ListProductIds", "Find", "Get"}
+    assert {"CreateProduct", "Create"} <= refused
 
 
 def test_health_and_reflection_need_no_token(guarded):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data import session
-from earthself.data.broker import Account, Broker, Gate, Grant
+from earthself.data.broker import NO_VERDICT, Account, Broker, Gate, Grant
 from earthself.data.deadline import TooLong, within
 from earthself.data.eodag_errors import status_of, translated
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, TryAgain
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from eodag import EODataAccessGateway, SearchResult
 
 _T = TypeVar("_T")
+LOGIN = "login"
+"""What a call of EODAG is for that only logs in: a login server that is well does not mean that files are served."""
 _PAGE = 250
 _EMPTY_PAGES = 3  # that many in a row without anything new, and the rest is taken for the same
 # EODAG makes numbers of texts that look like some (`05.00`, but also `26_57`); under this name it passes the properties untouched.
@@ -173,6 +175,7 @@ class Catalogue:
                 account.provider,
                 lambda: session.log_in(next(manager.get_auth_plugins(account.provider, address, search)), before),
                 Gate(self.broker, account),
+                LOGIN,
             )
 
         return self.broker.token(account, found[0], log_in, refused)
@@ -221,7 +224,7 @@ class Catalogue:
             ours = translated(error, provider, what, self.scrub, self.config.timeout)
             gate.answered(status_of(error) or 0, ours.wait if isinstance(ours, Busy) else None)
             raise ours from None
-        gate.answered(200)
+        gate.answered(NO_VERDICT if what == LOGIN else 200)
         return made
 
     def gateway(self) -> EODataAccessGateway:

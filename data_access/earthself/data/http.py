@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from earthself.data.answers import Answer, Part, Version, one_line, range_of, refusal, retry_after, shown, version_of
-from earthself.data.broker.interface import Gate
+from earthself.data.broker.interface import NO_VERDICT, Gate
 from earthself.data.deadline import OVER, Deadline
 from earthself.data.errors import Damaged, ProductChanged
 from earthself.data.retries import Busy, CutShort, RetryPolicy
@@ -186,6 +186,7 @@ class Http:
             answer, login = self._follow(access, url, headers)
             if answer.status_code in (401, 403) and access.renew(login):
                 answer.close()
+                access.gate.answered(NO_VERDICT)
                 answer, login = self._follow(access, url, headers)
             opened, meter = True, _Meter(access.gate, answer)
             access.gate.answered(answer.status_code, retry_after(answer))
@@ -239,6 +240,7 @@ class Http:
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                 return answer, login
             answer.close()
+            access.gate.answered(answer.status_code)
             url = str(answer.request.url.join(answer.headers["location"]))
         raise Damaged(f"{access.provider} redirects {shown(url)} more than {_MAX_REDIRECTS} times")
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from earthself.data import session
 from earthself.data.broker import Account, Broker, Gate, Grant
-from earthself.data.catalogue import Catalogue
+from earthself.data.catalogue import LOGIN, Catalogue
 from earthself.data.errors import BadInput, CredentialsRefused
 from earthself.data.http import Access, Signed
 from earthself.data.items import ORDER_LINK
@@ -143,7 +143,7 @@ class _Login:
             return Signed(str(signed.url), added, str(self._renewed))
 
     def _log_in(self, before: Grant | None) -> Grant:
-        return self._catalogue.once(self.account.provider, lambda: session.log_in(self._build(), before), self.gate)
+        return self._catalogue.once(self.account.provider, lambda: session.log_in(self._build(), before), self.gate, LOGIN)
 
     def _presigned(self, plugin: Any, url: str) -> str:  # noqa: ANN401 - EODAG's plugin or None
         """The https address, valid for an hour, of an s3:// object."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -43,7 +44,8 @@ def log_in(plugin: Any, before: Grant | None, clock: Callable[[], float] = time.
 
     keeper = getattr(plugin, "subject", plugin)
     _prepare(keeper, before)
-    auth = plugin.authenticate()
+    with _one_session(keeper):
+        auth = plugin.authenticate()
     plain = requests.Request("GET", _NOWHERE).prepare()
     unsigned = dict(plain.headers)
     signed = auth(plain)
@@ -69,6 +71,30 @@ def as_auth(grant: Grant) -> Callable[[Any], Any]:
         return request
 
     return add
+
+
+@contextlib.contextmanager
+def _one_session(keeper: Any) -> Iterator[None]:  # noqa: ANN401
+    """Keep EODAG from opening a second session because the login server was too busy to renew the first: only a refusal is a reason."""
+    import requests
+
+    begin = getattr(keeper, "_request_new_token", None)
+    if begin is None:
+        yield
+        return
+
+    def begin_where_refused() -> Any:  # noqa: ANN401
+        failure = sys.exc_info()[1]  # EODAG calls this while it handles what became of the renewal
+        response = getattr(failure, "response", None)
+        if isinstance(failure, requests.RequestException) and (response is None or response.status_code >= 500):
+            raise failure
+        return begin()
+
+    keeper._request_new_token = begin_where_refused  # noqa: SLF001
+    try:
+        yield
+    finally:
+        keeper._request_new_token = begin  # noqa: SLF001
 
 
 def _prepare(keeper: Any, before: Grant | None) -> None:  # noqa: ANN401

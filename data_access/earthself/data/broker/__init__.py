@@ -4,10 +4,11 @@ Providers ban accounts that log in for each product, that ask faster than agreed
 that can be kept by a worker alone, so all workers ask here first. `python -m earthself.data.broker status` shows what is shared.
 """
 
-from earthself.data.broker.interface import Account, AccountStatus, Broker, Gate, Grant, Limits, Order, QuotaUsedUp, Resting
+from earthself.data.broker.interface import NO_VERDICT, Account, AccountStatus, Broker, Gate, Grant, Limits, Order, QuotaUsedUp, Resting
 from earthself.data.broker.local import LocalBroker, shared_folder
 
 __all__ = [
+    "NO_VERDICT",
     "Account",
     "AccountStatus",
     "Broker",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from earthself.data.broker.interface import Resting
+from earthself.data.broker.interface import NO_VERDICT, Resting
 
-FAILURES = 10
+FAILURES = 20
 """Failures in a row, of all workers, after which the provider is left alone."""
 _FIRST_REST, _LONGEST_REST = 30.0, 600.0
 _PROBE = 60.0  # seconds for which the one request that tries again may take
 _LONGEST_HOLD = 60.0  # seconds that workers wait where the provider asks to; for longer ones they are told
 _LONGEST_ASKED = 86_400.0
-_REFUSALS = (401, 403)
+_REFUSED = 403
 _BUSY = 429
 
 
@@ -39,14 +39,20 @@ def check(state: dict[str, Any], provider: str, now: float, *, going: bool) -> f
 
 
 def answered(state: dict[str, Any], status: int, wait: float | None, now: float) -> None:
-    """Take into account how a request ended: a status, or 0 for no answer; `wait` is what the provider asks for."""
+    """Take into account how a request ended: a status, or 0 for no answer; `wait` is what the provider asks for.
+
+    A login that is missing or over says nothing about the provider; a refusal (403) may be a ban, and counts.
+    """
+    if status == NO_VERDICT:
+        state.pop("probe", None)
+        return
     if status == _BUSY:
         state["busy"] = busy = min(7, int(state.get("busy", 0)) + 1)
         state["hold"] = max(float(state.get("hold", 0.0)), now + (min(60.0, 2.0 ** (busy - 1)) if wait is None else wait))
         state["asked"] = "the provider has had enough requests for now (429)"
         state.pop("probe", None)
         return
-    if status and status < 500 and status not in _REFUSALS:
+    if status and status < 500 and status != _REFUSED:
         for name in ("failures", "until", "probe", "reason", "rest", "busy"):
             state.pop(name, None)
         return
@@ -58,7 +64,7 @@ def answered(state: dict[str, Any], status: int, wait: float | None, now: float)
     if not tried and (failures < FAILURES or "until" in state):
         return
     rest = min(_LONGEST_REST, float(state.get("rest", _FIRST_REST / 2)) * 2)
-    what = "gave no answer" if not status else f"refused with {status}" if status in _REFUSALS else f"answered {status}"
+    what = "gave no answer" if not status else f"refused with {status}" if status == _REFUSED else f"answered {status}"
     state |= {"rest": rest, "until": now + rest, "reason": f"it {what}, {failures} failures in a row"}
     state.pop("probe", None)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from earthself.data.errors import BadInput, DataError, TryAgain
 
+NO_VERDICT = 401
+"""Status to report for a request whose end says nothing of how well the provider is: refused for want of a login, or a login itself."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 
 
@@ -90,6 +92,8 @@ class Grant:
     """When it ends, Unix seconds; None where the provider does not say."""
     memory: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What the next login of the same session needs, such as the refresh token."""
+    renew_from: float = 0.0
+    """When renewing it may be tried, Unix seconds: later where an attempt has failed."""
 
     def usable(self, now: float) -> bool:
         """Whether a request that begins now may carry it."""
@@ -97,7 +101,9 @@ class Grant:
 
     def due(self, now: float) -> bool:
         """Whether somebody should renew it, while the others still use it."""
-        return self.expires is not None and now >= self.expires - min(0.5 * self._life, max(30.0, 0.1 * self._life))
+        return (
+            self.expires is not None and now >= self.renew_from and now >= self.expires - min(0.5 * self._life, max(30.0, 0.1 * self._life))
+        )
 
     @property
     def _life(self) -> float:
@@ -177,9 +183,9 @@ class Broker(ABC):
     def token(self, account: Account, name: str, fetch: Callable[[Grant | None], Grant], refused: str | None = None) -> Grant:
         """Give the login `name` of the account, the same to all; where there is none, one caller alone fetches it.
 
-        `refused` is the id of a grant that the provider no longer takes: another one is given. `fetch` gets the grant before, to go on
-        with its session, and asks for its own turn. Raises what `fetch` raises, `CredentialsRefused` while a refusal is remembered or
-        too many new logins were refused, `TryAgain` when another worker's login does not end.
+        `refused` is the id of a grant that the provider no longer takes: another one is given, unless several new ones were refused too.
+        `fetch` gets the grant before, to go on with its session, and asks for its own turn. Raises what `fetch` raises,
+        `CredentialsRefused` while a refusal is remembered, `TryAgain` when another worker's login does not end.
         """
 
     @abstractmethod

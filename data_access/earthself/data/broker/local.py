@@ -29,6 +29,7 @@ _LOOK = 0.1  # seconds between looks at whether it is one's turn
 _LOGIN_PATIENCE = 180.0  # seconds to wait for another worker's login
 _RENEWALS, _RENEWALS_WITHIN = 3, 300.0  # logins because a token was refused; providers ban accounts that make many
 _REMEMBER_REFUSAL = 60.0
+_RENEW_AGAIN = 15.0  # seconds between attempts to renew a token that still works
 _ORDER_DAYS, _STAGED_DAYS = 14, 2  # after which an order is forgotten: that was not seen to end, and that was
 _VERSION = 1
 _log = logging.getLogger("earthself.data.broker")
@@ -167,17 +168,11 @@ class LocalBroker(Broker):
             usable = last if last and last.id != refused and last.usable(now) else None
             if usable is None and now < float(entry.get("refused_until", 0.0)):
                 raise CredentialsRefused(str(entry["refused"]))
-            if usable is None and last and refused:
-                self._count_renewal(entry, account, now)
+            if usable is None and last and last.id == refused:
+                entry["renewals"] = [time for time in entry.get("renewals", []) if now - time < _RENEWALS_WITHIN]
+                if len(entry["renewals"]) >= _RENEWALS and last.usable(now):
+                    usable = last  # new logins did not help: whatever is refused, it is not this token
         return usable, last
-
-    def _count_renewal(self, entry: dict[str, Any], account: Account, now: float) -> None:
-        entry["renewals"] = [time for time in entry.get("renewals", []) if now - time < _RENEWALS_WITHIN]
-        if len(entry["renewals"]) >= _RENEWALS:
-            raise CredentialsRefused(
-                f"{account.provider} refused {_RENEWALS} new logins within {_RENEWALS_WITHIN:.0f} s; no more are made for now, since "
-                "providers ban accounts for that: check its licence terms and credentials in the provider settings (connection `eodag`)"
-            )
 
     def _log_in(self, account: Account, name: str, fetch: Callable[[Grant | None], Grant], refused: str | None) -> Grant:
         """Fetch a login; the caller holds the lock, and somebody may have been quicker."""
@@ -187,25 +182,24 @@ class LocalBroker(Broker):
             return found
         try:
             made = _as_of(fetch(last), self._clock())
-        except CredentialsRefused as error:
-            self._note_login(account, name, {"refused": str(error), "refused_until": now + _REMEMBER_REFUSAL})
-            raise
-        except TryAgain:
+        except (CredentialsRefused, TryAgain) as error:
+            with self._state(account) as state:
+                entry = _part(_part(state, "tokens"), name)
+                if found:
+                    entry["grant"] = asdict(replace(found, renew_from=now + _RENEW_AGAIN))
+                elif isinstance(error, CredentialsRefused):
+                    entry |= {"refused": str(error), "refused_until": now + _REMEMBER_REFUSAL}
             if found:
                 return found
             raise
-        renewal = [now] if refused and last and last.id == refused else []
-        self._note_login(account, name, {"grant": asdict(made)}, renewal)
-        return made
-
-    def _note_login(self, account: Account, name: str, what: dict[str, Any], renewal: list[float] | None = None) -> None:
         with self._state(account) as state:
+            state["logins"] = int(state.get("logins", 0)) + 1
             entry = _part(_part(state, "tokens"), name)
-            if "grant" in what:
-                entry.pop("refused_until", None)
-                state["logins"] = int(state.get("logins", 0)) + 1
-            entry |= what
-            entry["renewals"] = [*entry.get("renewals", []), *(renewal or [])]
+            entry.pop("refused_until", None)
+            entry["grant"] = asdict(made)
+            if refused and last and last.id == refused:
+                entry["renewals"] = [*entry.get("renewals", []), now]
+        return made
 
     @contextlib.contextmanager
     def _alone(self, account: Account, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -226,8 +220,6 @@ class LocalBroker(Broker):
                 os.close(descriptor)
         finally:
             lock.release()
-
-    # --- the state
 
     @contextlib.contextmanager
     def _state(self, account: Account) -> Iterator[dict[str, Any]]:

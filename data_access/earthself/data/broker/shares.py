@@ -25,7 +25,6 @@ def take(state: dict[str, Any], ticket: str, who: tuple[str, str], now: float, r
     if ticket in given:
         return given.pop(ticket)
     if rate is None:
-        waiting.pop(ticket, None)
         _count(state, who[0], now)
         return now
     entry = waiting.setdefault(ticket, [*who, now, now])

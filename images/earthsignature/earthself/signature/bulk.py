@@ -63,9 +63,9 @@ def describe(catalog: Catalog, files: Iterable[Path], progress: Callable[[Counts
 
 def _describe(catalog: Catalog, files: Iterable[Path], progress: Callable[[Counts], None]) -> Counts:
     counts, now = Counts(), datetime.now(UTC)
-    processes = max(1, (os.cpu_count() or 1) - 1)
+    processes = max(1, (os.cpu_count() or 1) - 1)  # one writes
     waiting: deque[tuple[list[_Document], Future[tuple[list[Row], list[tuple[int, str]]]]]] = deque()
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin) as pool:
+    with helpers(processes) as pool:
 
         def write() -> None:
             batch, future = waiting.popleft()
@@ -84,6 +84,11 @@ def _describe(catalog: Catalog, files: Iterable[Path], progress: Callable[[Count
         while waiting:
             write()
     return counts
+
+
+def helpers(processes: int) -> ProcessPoolExecutor:
+    """Start processes that end with this one, also when it is killed."""
+    return ProcessPoolExecutor(processes, get_context("spawn"), _begin)
 
 
 @contextmanager

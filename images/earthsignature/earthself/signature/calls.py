@@ -44,7 +44,7 @@ _STATUS = (
 )
 _CALLERS = (errors.BadSignature, BadInput, errors.AlreadyExists, errors.NotFound, errors.AccessRefused, errors.TooBusy, errors.TooSlow)
 """What the caller has to look after; the rest is the operator's and goes to the log in full."""
-_WRITING = ("CreateProduct", "Create", "Supersede", "Delete")
+_READING = ("ListSegmentation", "ListProductIds", "Find", "Get")  # whatever is added needs the right to write until it stands here
 _DEFLATED = (
     "snapearth.api.v1.DatabaseProductService.ListSegmentation",
     "snapearth.api.v1.database.DatabaseProductService.ListSegmentation",
@@ -99,8 +99,8 @@ class Method:
 
     @property
     def writes(self) -> bool:
-        """Whether it stores something."""
-        return self.described.name in _WRITING
+        """Whether it changes something."""
+        return self.described.name not in _READING
 
     @property
     def polygons(self) -> bool:
@@ -145,7 +145,7 @@ class Calls:
             name = self.access.check(metadata, "write" if method.writes else "read")
             if name is not None:
                 CALLER.set(name)
-            with self.admission.admitted(call.address, writing=method.writes):
+            async with self.admission.admitted(call.address, writing=method.writes):
                 asked = next((value for key, value in metadata if key == COMPRESSION), None)
                 if asked in _COMPRESSIONS and method.described.full_name not in _DEFLATED:
                     context.set_compression(_COMPRESSIONS[asked])

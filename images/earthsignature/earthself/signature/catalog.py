@@ -179,6 +179,21 @@ class Catalog:
             return False
         return True
 
+    def put_all(self, products: Sequence[Stored]) -> bool:
+        """Add products in one transaction; False, and nothing is changed, when the id of one is there already."""
+        now = datetime.now(UTC)
+        try:
+            with self._writing() as connection:
+                self._dialect.insert(connection, [row_of(stored, now) for stored in products])
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def ids_of(self, ids: Sequence[str]) -> set[str]:
+        """Tell which of these ids are there, with or without a segmentation."""
+        with self._reading() as connection:
+            return {row.product_id for row in connection.execute(_known(ids))}
+
     def insert_new(self, rows: Rows) -> dict[str, Known]:
         """Add those products whose ids are not there, in one transaction; gives what is known of those that are."""
         by_id = {row.name: row for row in reversed(rows)}

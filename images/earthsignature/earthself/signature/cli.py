@@ -18,7 +18,7 @@ from earthself.data.errors import EarthSelfError
 from earthself.signature import maintenance, tokens
 from earthself.signature.errors import BadSetting
 from earthself.signature.limits import USUAL, Limits
-from earthself.signature.maintenance import describe_files
+from earthself.signature.maintenance import ingest_many
 from earthself.signature.terminal import HOME, Database, Home, Json
 from earthself.signature.terminal import errors as _errors
 from earthself.signature.terminal import say as _say
@@ -198,6 +198,7 @@ def ingest(
     confidence: Annotated[Path | None, typer.Option(help="GeoTIFF of percent.")] = None,
     flags: Annotated[Path | None, typer.Option(help="GeoTIFF of flag bits.")] = None,
     metadata_only: Annotated[bool, typer.Option(help="Describe products in bulk, without rasters, straight in the database.")] = False,
+    direct: Annotated[bool, typer.Option("--direct", help="Store many at a time straight in the store, while no server runs.")] = False,
     home: Home = HOME,
     database_url: Database = None,
     server: Server = _SERVER,
@@ -209,11 +210,12 @@ def ingest(
     """Store products; what is stored already with the same content counts as done. A bad one does not stop the others.
 
     With --metadata-only the files may hold many: newline-delimited JSON, feature collections or GeoParquet. A server may run beside it.
+    With --direct they may be folders of STAC items.
     """
     from earthself.signature.items import read_signature
 
-    if metadata_only:
-        describe_files(files, home, database_url, as_json)
+    if metadata_only or direct:
+        ingest_many(files, home, database_url, as_json, metadata_only=metadata_only)
         return
     given = {"segmentation": segmentation, "cloud_mask": cloud_mask, "confidence": confidence, "flags": flags}
     layers = {name: path for name, path in given.items() if path is not None}

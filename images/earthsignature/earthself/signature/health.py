@@ -105,7 +105,7 @@ def _why_not(store: Store) -> str | None:
     try:
         if not store.catalog.exists():
             return "the database is gone"
-        next(iter(store.find(Query(limit=1))), None)
+        next(iter(store.find(Query(limit=1), details=False)), None)
         next((store.home / "products").iterdir(), None)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is why nothing can be read
         return str(error)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from earthself.signature.errors import BadSignature, TooBusy
@@ -27,12 +28,16 @@ class Limits:
     """Corners of an area that is asked for."""
     area_parts: int = 1_000
     """Polygons, lines, points and holes of an area that is asked for."""
+    window_pixels: int = 1 << 24
+    """Pixels of a window that is asked for; a whole layer has no such limit, since it is sent as it lies there."""
     calls: int = 512
     """Calls at a time."""
     calls_of_one: int = 128
     """Calls at a time from one address."""
     writes: int = 4
     """Calls at a time that store a product; fewer than the server's threads, so that readers go on."""
+    queue: float = 20.0
+    """Seconds that a call waits for its turn to store; what it brings is not received before."""
     streams: int = 100
     """Calls at a time of one connection; a client holds further ones back by itself."""
     silence: float = 60.0
@@ -46,6 +51,13 @@ class Limits:
         if name == "CreateProduct":
             return min(self.message, _POLYGONS) if ".v2." in service else self.message
         return min(self.message, _CHUNK if name == "Create" else _QUESTION)
+
+    def check_window(self, width: int, height: int) -> None:
+        """Refuse a window of more pixels than are read at a time; raises `BadSignature`."""
+        if width * height > self.window_pixels:
+            raise BadSignature(
+                f"a window of {width}x{height} pixels; at most {self.window_pixels} at a time: ask for smaller ones, or for the whole layer"
+            )
 
     def check_area(self, wkt: str) -> None:
         """Refuse well-known text that would cost too much, by its length, brackets and commas alone; raises `BadSignature`."""
@@ -77,11 +89,11 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._calls: Counter[str] = Counter()
-        self._writes = 0
+        self._turns = asyncio.Semaphore(limits.writes)
 
-    @contextmanager
-    def admitted(self, address: str, *, writing: bool) -> Iterator[None]:
-        """Hold a place for a call from an address; raises `TooBusy` when there is none."""
+    @asynccontextmanager
+    async def admitted(self, address: str, *, writing: bool) -> AsyncIterator[None]:
+        """Hold a place for a call from an address; raises `TooBusy` when there is none, for one that stores after some waiting."""
         most = self._limits
         if self._calls[address] >= most.calls_of_one:
             raise TooBusy(
@@ -89,14 +101,25 @@ class Admission:
             )
         if self._calls.total() >= most.calls:
             raise TooBusy(f"{most.calls} calls run already, which is the most; try again")
-        if writing and self._writes >= most.writes:
-            raise TooBusy(f"{most.writes} products are being stored already, which is the most at a time; try again")
         self._calls[address] += 1
-        self._writes += writing
         try:
-            yield
+            if not writing:
+                yield
+                return
+            await self._turn()
+            try:
+                yield
+            finally:
+                self._turns.release()
         finally:
-            self._writes -= writing
             self._calls[address] -= 1
             if not self._calls[address]:
                 del self._calls[address]
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.queue):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            most = self._limits
+            raise TooBusy(f"{most.writes} products at a time are stored, and no turn came within {most.queue:g} s; try again") from error

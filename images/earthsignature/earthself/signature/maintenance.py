@@ -6,10 +6,13 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from earthself.signature.terminal import HOME, Database, Home, Json, errors, progress, say
+
+if TYPE_CHECKING:
+    from earthself.signature.bulk import Counts
 
 app = typer.Typer()
 
@@ -55,16 +58,23 @@ def migrate(home: Home = HOME, database_url: Database = None, as_json: Json = Fa
     )
 
 
-def describe_files(files: list[Path], home: Path, database_url: str | None, as_json: bool) -> None:
-    """Do `ingest --metadata-only`: describe many products straight in the database; ends with 65 when documents failed."""
+def ingest_many(files: list[Path], home: Path, database_url: str | None, as_json: bool, *, metadata_only: bool) -> None:
+    """Do `ingest --metadata-only` beside a server, or `--direct` without one; ends with 65 when something failed."""
     from earthself.signature.bulk import describe
+    from earthself.signature.intake import take_in
     from earthself.signature.store import Store
 
-    with errors(as_json), closing(Store.existing(home, database_url)) as store, progress("described") as show:
-        counts = describe(store.catalog, files, lambda now: show(now.read, None))
+    with errors(as_json):
+        opened = Store.existing(home, database_url) if metadata_only else Store.open(home, database_url)
+        with closing(opened) as store, progress("described" if metadata_only else "stored") as show:
+
+            def shown(counts: Counts) -> None:
+                show(counts.read, None)
+
+            counts = describe(store.catalog, files, shown) if metadata_only else take_in(store, files, shown)
     for error in counts.errors:
         typer.echo(f"failed   {error}", err=True)
-    say(asdict(counts) if as_json else f"{counts.created} described, {counts.known} known, {counts.failed} failed")
+    say(asdict(counts) if as_json else f"{counts.created} new, {counts.known} known, {counts.failed} failed")
     if counts.failed:
         raise typer.Exit(65)
 

@@ -15,9 +15,10 @@ from earthself.signature import filters, geobuf, rasters, vectors
 from earthself.signature.access import CALLER
 from earthself.signature.errors import BadSignature, NotFound, StoreBroken
 from earthself.signature.limits import USUAL, Limits
+from earthself.signature.making import V1_LAYERS
 from earthself.signature.product import Product, from_feature, from_parts
 from earthself.signature.rows import Stored
-from earthself.signature.store import V1_LAYERS, Outcome, Store
+from earthself.signature.store import Outcome, Store
 from earthself.signature.wire.earthself.signature.v1 import signature_pb2 as own
 from earthself.signature.wire.snapearth.api.v1 import database_pb2 as v1
 from earthself.signature.wire.snapearth.api.v2 import database_pb2 as v2
@@ -130,7 +131,7 @@ class Own:
         """Give the description, then the layers asked for."""
         stored = self._store.get(request.product_id)
         described = own.Description(**_described(stored))
-        paths = [(layer, self._store.path(stored, layer)) for layer in request.layers]
+        paths = [(layer, self._store.path(stored, layer)) for layer in dict.fromkeys(request.layers)]
         yield own.GetResponse(description=described)
         wanted = request.window
         for layer, path in paths:
@@ -139,6 +140,7 @@ class Own:
                     while content := file.read(CHUNK):
                         yield _chunk(layer, content)
                 continue
+            self._limits.check_window(wanted.width, wanted.height)
             window = rasters.PixelWindow(wanted.column, wanted.row, wanted.width, wanted.height)
             whole = rasters.read_window(path, layer, window)
             for start in range(0, len(whole), CHUNK):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ from typing import Self
 
 from earthself.signature import rasters
 from earthself.signature.errors import BadSignature
+
+_FEW = 4  # products that are synced file by file; beyond, syncing all that the machine has to write costs less
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Moved:
 
     place: Path
     """Where it lies."""
+    name: str
+    """Its place as rows name it."""
     note: Path
     """Says so to the next start, in case that this one dies."""
 
@@ -126,25 +130,37 @@ class Shelves:
                 shelf.rmdir()
         return Recovered(tuple(removed), tuple(lost), tuple(returned))
 
+    @property
+    def staging(self) -> Path:
+        """Where products are made before they move in; what is left here is gone at the next start."""
+        return self._staging
+
     def upload(self) -> Upload:
         """Make a place for the files of a new product."""
         folder = self._staging / uuid.uuid4().hex
         folder.mkdir()
         return Upload(folder)
 
-    def move_in(self, folder: Path, place: str) -> Moved:
-        """Put a finished folder on its shelf, safe against a power cut; say `keep` or `take_out` once the row's fate is known."""
-        moved = Moved(self.products / place, self._staging / f"{uuid.uuid4().hex}.note")
+    def move_in(self, folders: Sequence[Path], places: Sequence[str]) -> list[Moved]:
+        """Put finished folders on their shelves, safe against a power cut; say `keep` or `take_out` once the row's fate is known."""
+        moved = [Moved(self.products / place, place, self._staging / f"{uuid.uuid4().hex}.note") for place in places]
         try:
-            moved.note.write_text(place)
-            for path in (moved.note, *folder.iterdir(), folder):
-                _sync(path)
-            moved.place.parent.mkdir(exist_ok=True)
-            folder.rename(moved.place)
-            for path in (moved.place.parent, self.products):
+            for one in moved:
+                one.note.write_text(one.name)
+            if len(moved) > _FEW:
+                os.sync()
+            else:
+                for folder, one in zip(folders, moved, strict=True):
+                    for path in (one.note, *folder.iterdir(), folder):
+                        _sync(path)
+            for folder, one in zip(folders, moved, strict=True):
+                one.place.parent.mkdir(exist_ok=True)
+                folder.rename(one.place)
+            for path in sorted({one.place.parent for one in moved}) + [self.products] * bool(moved):
                 _sync(path)
         except OSError:
-            moved.take_out()
+            for one in moved:
+                one.take_out()
             raise
         return moved
 

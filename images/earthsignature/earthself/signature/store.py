@@ -14,26 +14,24 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from earthself.data.area import Area
+from earthself.data.errors import EarthSelfError
 from earthself.signature import geobuf, pairing, rasters, vectors
 from earthself.signature.catalog import Catalog, Statistics
-from earthself.signature.errors import AlreadyExists, BadSignature, NotFound, StoreBroken, Unavailable
-from earthself.signature.filters import Query, check_legend
+from earthself.signature.errors import AlreadyExists, NotFound, StoreBroken, Unavailable
+from earthself.signature.filters import Query
+from earthself.signature.making import CLASSES, V1_LAYERS, collection, made_of_classes, made_of_rasters
 from earthself.signature.product import Product
-from earthself.signature.rasters import Layer
-from earthself.signature.rows import Stored, code_shares
-from earthself.signature.shelves import Shelves, Upload
+from earthself.signature.rows import Stored
+from earthself.signature.shelves import Moved, Shelves, Upload
+from earthself.signature.tables import VERSION
 
 _LOG = logging.getLogger(__name__)
 Outcome = Literal["created", "known"]
-V1_LAYERS = ("segmentation", "cloud_mask")
-"""What every product has."""
-_CLASSES = "classes.geobuf"
 _TRIES = 3
 _WATCHES = b"looks at the version of the tables before it writes\n"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -69,10 +67,13 @@ class Store:
     def existing(cls, home: Path, database_url: str | None = None) -> Store:
         """Point at a store that is there and up to date, without its lock: for what may go on beside its server. Raises `NotFound`."""
         store = cls(home, database_url)
-        if not store.catalog.exists() or store.catalog.version() is None:
+        version = store.catalog.version() if store.catalog.exists() else None
+        if version is None:
             raise NotFound(
                 f"{database_url or home} holds no store; give --home or --database-url, or start one with `earthsignature serve`"
             )
+        if version != VERSION:
+            raise StoreBroken(f"the tables of {home} are of version {version}, this program knows {VERSION}; run `earthsignature migrate`")
         return store
 
     def lock(self, *, beside_server: bool = False) -> None:
@@ -125,6 +126,11 @@ class Store:
                 self.home,
             )
 
+    @property
+    def staging(self) -> Path:
+        """Where products are made for `keep_all`."""
+        return self._shelves.staging
+
     def upload(self) -> Upload:
         """Make a place for the files of a new product."""
         return self._shelves.upload()
@@ -136,25 +142,41 @@ class Store:
         beside them). Raises `AlreadyExists` for another product of that id, `BadSignature` for what cannot be stored.
         """
         folder = upload.prepared()
-        layers = tuple(rasters.store_layer(_given(upload, name), name, folder) for name in sorted({*V1_LAYERS, *names}))
-        _check_together(product, layers)
-        return self._keep(_finished(product, layers, None), folder, all_layers=all_layers)
+        stored = made_of_rasters(product, {name: _given(upload, name) for name in {*V1_LAYERS, *names}}, folder)
+        return self._keep(stored, folder, all_layers=all_layers)
 
     def create_from_classes(self, product: Product, classes: list[vectors.ClassPolygon], upload: Upload) -> Outcome:
         """Store a product that came as polygons, with the rasters that v1 readers get; like `create`."""
-        if "legend" in product.properties:
-            check_legend(product.properties["legend"], {c.category for c in classes})
-        if not any(product.footprint.intersects(c.geometry) for c in classes):
-            raise BadSignature(f"product {product.product_id}: no polygon lies in its footprint; send theirs, or none")
         folder = upload.prepared()
-        vectors.rasterize_classes(classes, upload.path("segmentation"), upload.path("cloud_mask"))
-        layers = tuple(rasters.store_layer(upload.path(name), name, folder) for name in sorted(V1_LAYERS))
-        # A polygon smaller than a pixel has no pixels, but its category is found all the same.
-        none = dict.fromkeys((c.category for c in classes), 0)
-        layers = tuple(replace(layer, counts=none | layer.counts) if layer.name == "segmentation" else layer for layer in layers)
-        features = [c.feature(product.product_id) for c in classes]
-        (folder / _CLASSES).write_bytes(geobuf.encode(_collection(product, features)).SerializeToString())
-        return self._keep(_finished(product, layers, vectors.classes_digest(classes)), folder, all_layers=False)
+        return self._keep(made_of_classes(product, classes, folder), folder, all_layers=False)
+
+    def keep_all(self, made: Sequence[tuple[Stored, Path]]) -> list[Outcome | EarthSelfError]:
+        """Store products that were made in folders of `staging`, all that are new in one transaction; what `create` would say of each.
+
+        Synced once, so that many small products cost little more than one.
+        """
+        there = self.catalog.ids_of([stored.product.product_id for stored, _ in made])
+        new: dict[str, tuple[Stored, Path]] = {}
+        for stored, folder in made:
+            if stored.product.product_id not in there:
+                new.setdefault(stored.product.product_id, (stored, folder))
+        places = [_new_place(stored.product) for stored, _ in new.values()]
+        moved = self._shelves.move_in([folder for _, folder in new.values()], places)
+        rows = [replace(stored, folder=place) for (stored, _), place in zip(new.values(), places, strict=True)]
+        written = self._written(moved, lambda: self.catalog.put_all(rows))
+        for one, (_, folder) in zip(moved, new.values(), strict=True):
+            one.keep() if written else one.take_back(folder)
+        outcomes: list[Outcome | EarthSelfError] = []
+        for stored, folder in made:
+            if written and new.get(stored.product.product_id, (None, None))[1] is folder:
+                outcomes.append("created")
+                continue
+            try:
+                outcomes.append(self._keep(stored, folder, all_layers=True))
+            except EarthSelfError as error:
+                outcomes.append(error)
+            shutil.rmtree(folder, ignore_errors=True)
+        return outcomes
 
     def take(self, stored: Stored, source: Path) -> Outcome:
         """Store a product of another store, with copies of its files; raises `StoreBroken` where they are not what it says."""
@@ -167,7 +189,7 @@ class Store:
             return "known"
         with self.upload() as upload:
             folder = upload.prepared()
-            names = [rasters.file_name(layer.name) for layer in stored.layers] + ([_CLASSES] if stored.classes_sha256 else [])
+            names = [rasters.file_name(layer.name) for layer in stored.layers] + ([CLASSES] if stored.classes_sha256 else [])
             try:
                 for file in names:
                     shutil.copyfile(source / file, folder / file)
@@ -225,13 +247,13 @@ class Store:
     def polygons(self, stored: Stored, sieve_ha: float) -> bytes:
         """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept)."""
         if stored.classes_sha256:
-            return self._file(stored, _CLASSES).read_bytes()
+            return self._file(stored, CLASSES).read_bytes()
         kept = self._shelves.products / str(stored.folder) / f"classes-{sieve_ha:g}ha.geobuf"
         if kept.is_file():
             return kept.read_bytes()
         classes = vectors.polygonize(self.path(stored, "segmentation"), sieve_ha)
         features = [c.feature(stored.product.product_id) for c in classes]
-        made: bytes = geobuf.encode(_collection(stored.product, features)).SerializeToString()
+        made: bytes = geobuf.encode(collection(stored.product, features)).SerializeToString()
         try:
             self._shelves.write(kept, made)
         except OSError as error:
@@ -266,22 +288,26 @@ class Store:
 
     def _insert(self, stored: Stored, folder: Path, *, described: bool) -> bool:
         """Move a finished folder in with its row, in the place of a description where there is one; False when another call was faster."""
-        product = stored.product
-        place = f"{product.creation_date:%Y-%m}/{_UNSAFE.sub('_', product.product_id)[:100]}-{uuid.uuid4().hex[:8]}"
-        moved = self._shelves.move_in(folder, place)
-        try:
-            written = self.catalog.put(replace(stored, folder=place), described=described)
-        except Exception:
-            # Where the database cannot even say whether the row is there, the note stays, and the next start asks again.
-            there = self.catalog.get(product.product_id)
-            if there is None or there.folder != place:
-                moved.take_out()
-            raise
+        place = _new_place(stored.product)
+        (moved,) = self._shelves.move_in([folder], [place])
+        written = self._written([moved], lambda: self.catalog.put(replace(stored, folder=place), described=described))
         if written:
             moved.keep()
         else:
             moved.take_back(folder)
         return written
+
+    def _written(self, moved: Sequence[Moved], write: Callable[[], bool]) -> bool:
+        """Write the rows of folders that were moved in; where that fails, take the folders out that no row names."""
+        try:
+            return write()
+        except Exception:
+            # Where the database cannot even say whether the rows are there, the notes stay, and the next start asks again.
+            owned = self.catalog.partner().places
+            for one in moved:
+                if one.name not in owned:
+                    one.take_out()
+            raise
 
     def _heal(self, known: Stored, place: str, new: Stored, folder: Path) -> None:
         """Put back what the product lost or what cannot be read any more; the new files hold the same."""
@@ -295,15 +321,8 @@ class Store:
             size = (kept / name).stat().st_size
             if size != rows[layer.name].size:
                 self.catalog.resize(known.product.product_id, layer.name, size)
-        if new.classes_sha256 and not (kept / _CLASSES).is_file():
-            self._shelves.put_back(folder / _CLASSES, place)
-
-
-def _finished(product: Product, layers: tuple[Layer, ...], classes_sha256: str | None) -> Stored:
-    """Put together what the row will say; the folder is not known yet."""
-    segmentation = next(layer for layer in layers if layer.name == "segmentation")
-    codes = code_shares(segmentation.counts, segmentation.grid.pixel_ha)
-    return Stored(product, layers, "", product.digest(), classes_sha256, codes)
+        if new.classes_sha256 and not (kept / CLASSES).is_file():
+            self._shelves.put_back(folder / CLASSES, place)
 
 
 def _given(upload: Upload, layer: str) -> Path:
@@ -312,19 +331,8 @@ def _given(upload: Upload, layer: str) -> Path:
     return path
 
 
-def _check_together(product: Product, layers: tuple[Layer, ...]) -> None:
-    first = next(layer for layer in layers if layer.name == "segmentation")
-    for layer in layers:
-        if layer.grid != first.grid:
-            raise BadSignature(f"{layer.name} has {layer.grid}, but segmentation has {first.grid}; send all layers on the same grid")
-    if "legend" in product.properties:
-        check_legend(product.properties["legend"], first.counts)
-    covered = Area.from_conf(first.grid.outline()).geometry.intersection(product.footprint).area / product.footprint.area
-    if covered < 0.5:
-        raise BadSignature(
-            f"the rasters ({first.grid}) cover {100 * covered:.0f} % of the product's footprint; "
-            "check their CRS, transform and size, and that the footprint is longitude, latitude"
-        )
+def _new_place(product: Product) -> str:
+    return f"{product.creation_date:%Y-%m}/{_UNSAFE.sub('_', product.product_id)[:100]}-{uuid.uuid4().hex[:8]}"
 
 
 def _compare(known: Stored, new: Stored, *, all_layers: bool) -> None:
@@ -346,7 +354,3 @@ def _compare(known: Stored, new: Stored, *, all_layers: bool) -> None:
 
 def _mend(stored: Stored) -> str:
     return f"restore it from a backup, or store product {stored.product.product_id} again"
-
-
-def _collection(product: Product, features: list[dict[str, object]]) -> dict[str, object]:
-    return {"type": "FeatureCollection", "features": features, "id": product.product_id, "properties": dict(product.properties)}
