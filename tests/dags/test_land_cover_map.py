@@ -139,7 +139,7 @@ def test_airflow_can_store_the_workflow_and_read_it_again(dag, airflow_home):
 
     read = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     assert read.task_dict["sign"].retries == 3
-    assert read.task_dict["publish"].operator_extra_link_dict.keys() == {"Report", "Picture", "STAC item"}
+    assert read.task_dict["publish"].operator_extra_link_dict.keys() == {"Report", "Picture", "STAC item", "Map"}
     with DAG("mapped", schedule=None) as other:
         ProcessingStepOperator.partial(task_id="a", step="sign", resources=StepResources(memory="4Gi")).expand(inputs=[{}, {}])
     read = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(other))

@@ -50,7 +50,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
         Program("later", (sys.executable, "-c", "import time; time.sleep(600)", "100% of it"), at_once=False),
     ]
     process, socket = supervision.start(home, programs, {**os.environ, MARK: str(tmp_path)})
-    running = Running("", "", "", process.pid, str(socket), str(tmp_path), leftovers.created(process.pid))
+    running = Running("", "", "", "", process.pid, str(socket), str(tmp_path), leftovers.created(process.pid))
     until(lambda: states(running).get("family") == "RUNNING", "family runs")
     yield running
     leftovers.end(running, grace=2)
@@ -152,7 +152,7 @@ def test_the_scheduler_starts_once_the_web_server_answers(tmp_path: Path, monkey
     )
     (stack.home.airflow / "airflow.db").touch()
     (stack.home.airflow / "database-version").write_text(version("apache-airflow"))
-    running = Running("http://127.0.0.1:9", "127.0.0.1:9", "http://127.0.0.1:9", 1, "none", "mark", 0)
+    running = Running("http://127.0.0.1:9", "127.0.0.1:9", "http://127.0.0.1:9", "http://127.0.0.1:9", 1, "none", "mark", 0)
     settings = Settings(tmp_path, dags=(tmp_path,))
     stack.settings = settings
     stack._migrate(settings, running)
@@ -164,7 +164,7 @@ def test_the_scheduler_starts_once_the_web_server_answers(tmp_path: Path, monkey
 def test_another_process_with_the_old_supervisors_id_is_not_touched(tmp_path: Path) -> None:
     stranger = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
-        stale = Running("", "", "", stranger.pid, "", str(tmp_path), started=leftovers.created(stranger.pid) - 3600)
+        stale = Running("", "", "", "", stranger.pid, "", str(tmp_path), started=leftovers.created(stranger.pid) - 3600)
         assert leftovers.find(stale) == []
         assert leftovers.end(stale) == 0
         assert stranger.is_running()

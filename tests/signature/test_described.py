@@ -21,7 +21,7 @@ from earthself.signature.product import from_feature
 from earthself.signature.rows import Stored, row_of
 from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -141,6 +141,7 @@ geometries = st.one_of(
 
 
 @settings(max_examples=60)
+@example([shapely.geometry.mapping(shapely.box(-0.0, 0.0, 1.0, 1.0))])
 @given(st.lists(geometries, min_size=1, max_size=5))
 def test_many_at_once_are_what_each_would_be(shapes):
     features = [json.loads(json.dumps(feature(f"P{n}") | {"geometry": shape})) for n, shape in enumerate(shapes)]

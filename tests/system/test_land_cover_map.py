@@ -102,7 +102,9 @@ def test_the_documents_are_complete_and_self_contained(made: Run) -> None:
     assert item["type"] == "Feature"
     report = made.read("report.html").decode()
     assert "Salzach" in report
-    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)[^"'\s>]+""", report)
+    (map_link,) = re.findall(r'<a href="(http://127\.0\.0\.1:\d+/results/[^"]+/map)"', report)
+    assert re.findall(r"""(?:src|href)\s*=\s*["']?(?!data:|#)([^"'\s>]+)""", report) == [map_link]  # nothing is loaded from elsewhere
+    assert httpx.get(map_link, timeout=30, trust_env=False).status_code == 200
     assert "data:image/png;base64," in report
     manifest = made_json(made, "manifest.json")
     assert len(json.dumps(manifest)) > 500

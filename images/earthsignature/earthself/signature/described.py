@@ -125,6 +125,7 @@ def _usual(geometries: Sequence[Any]) -> Any:  # noqa: ANN401 - an array of obje
         return found  # one of them is no ring: each is looked at on its own
     if points.ndim != 2 or points.shape[1] != 2:
         return found
+    points[:, 0] += 0.0  # no longitude of -0.0, as of a single one
     starts = np.concatenate([[0], np.cumsum(lengths)])
     owner = np.repeat(np.arange(len(rings)), lengths)
     steps = np.abs(np.diff(points[:, 0], append=points[-1, 0]))
