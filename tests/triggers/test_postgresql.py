@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
-import postgres
 import pytest
 from earthself.data.area import Area
 from earthself.operators.why import why
+from earthself.signature.errors import NotFound
+from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
 from earthself.triggers import EODAGNewProductsTrigger
 from earthself.triggers.freshness import check, freshness
 from earthself.triggers.memory import Budget, Memory, Run
@@ -18,11 +20,14 @@ from watched import AREA
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    folder = postgres.programs()
-    if folder is None:
-        pytest.skip(postgres.MISSING)
-    with postgres.running(folder) as url:
-        yield url
+    with ExitStack() as running:
+        try:
+            cluster = running.enter_context(running_postgres())
+        except NotFound as error:
+            if str(error) != HOW_TO_GET:
+                raise
+            pytest.skip(HOW_TO_GET)
+        yield cluster.new_database().replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(autouse=True)

@@ -128,8 +128,7 @@ def export(store: Store, target: Path, progress: Progress, now: datetime | None 
     with pairing.held(store.home, exclusive=False):
         kept = _write_table(store, table, moved, progress)
         segmented = _link_rasters(store.home / "products", target / "products", kept, moved, progress)
-    digest = hashlib.sha256(table.read_bytes()).hexdigest()
-    archive = Archive(_FORMAT, moment.isoformat(), VERSION, table.name, digest, moved.products, segmented)
+    archive = Archive(_FORMAT, moment.isoformat(), VERSION, table.name, _sha256(table), moved.products, segmented)
     os.sync()
     rough = target / f"{_LIST}.part"
     rough.write_text(json.dumps(asdict(archive), indent=1) + "\n")
@@ -151,7 +150,7 @@ def read_archive(folder: Path) -> Archive:
     if archive.format != _FORMAT:
         raise BadSignature(f"{folder} is an archive of the format {archive.format}; this program reads {_FORMAT}")
     table = folder / Path(archive.table).name
-    if not table.is_file() or hashlib.sha256(table.read_bytes()).hexdigest() != archive.sha256:
+    if not table.is_file() or _sha256(table) != archive.sha256:
         raise BadSignature(f"{table} is gone or was changed since the export; export again into the same folder")
     return archive
 
@@ -176,6 +175,11 @@ def import_archive(store: Store, folder: Path, progress: Progress) -> Moved:
                 progress(moved)
         progress(moved)
     return moved
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_table(store: Store, table: Path, moved: Moved, progress: Progress) -> dict[str, list[Layer]]:
