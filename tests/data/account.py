@@ -7,6 +7,7 @@ sources(account.settings(provider), credentials=CREDENTIALS)
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from provider import Answer, File, Provider
 
+_NUMBERS = itertools.count()
 CREDENTIALS = {"hostile": {"username": "me@example.org", "password": "secret-word"}}
 
 
@@ -26,6 +28,7 @@ class Account:
         """
         self.rate, self.life, self.sessions = rate, life, sessions
         self.clock = time.monotonic
+        self.number = next(_NUMBERS)
         self.logins = 0
         self.refreshes = 0
         self.refused: list[int] = []
@@ -47,7 +50,7 @@ class Account:
     def settings(self, provider: Provider) -> str:
         """EODAG's YAML of the login; no two accounts have the same, so that no test finds a session of another."""
         return (
-            f"  # {id(self)}\n  auth:\n    type: TokenAuth\n"
+            f"  # {self.number}\n  auth:\n    type: TokenAuth\n"
             f"    auth_uri: {provider.url}/login\n    refresh_uri: {provider.url}/login\n"
             "    token_type: json\n    token_key: access_token\n"
             "    refresh_token_key: refresh_token\n    token_expiration_key: expires_in\n"
@@ -128,7 +131,7 @@ class Keycloak(Account):
 
     def settings(self, provider: Provider) -> str:
         return (
-            f"  # {id(self)}\n  auth:\n    type: KeycloakOIDCPasswordAuth\n    oidc_config_url: {provider.url}/oidc\n"
+            f"  # {self.number}\n  auth:\n    type: KeycloakOIDCPasswordAuth\n    oidc_config_url: {provider.url}/oidc\n"
             "    client_id: public\n    client_secret: null\n    token_provision: header\n    allowed_audiences: [earth]\n"
         )
 

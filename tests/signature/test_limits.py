@@ -233,8 +233,8 @@ def test_a_window_has_a_size_and_a_layer_is_asked_for_once(server, client):
 
 
 @contextmanager
-def held(target, number):
-    """Hold so many calls open, which send nothing; gives the function that ends them."""
+def busy(target, number):
+    """Hold every place of a server of so many with calls that send nothing; gives what it then says, and the function that ends them."""
     with grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         ended = threading.Event()
 
@@ -242,11 +242,29 @@ def held(target, number):
             ended.wait(60)
             yield from ()
 
-        calls = [channel.stream_stream(f"/{V1}/ListProductIds")(nothing(), timeout=60) for _ in range(number)]
-        yield ended.set
-        ended.set()
-        for call in calls:
-            call.cancel()
+        calls = []
+        try:
+            for _ in range(1000):
+                if said := refusal(target):
+                    break
+                calls = [call for call in calls if not call.done()]  # one that came while the question below was asked is refused
+                calls += [channel.stream_stream(f"/{V1}/ListProductIds")(nothing(), timeout=60) for _ in range(number - len(calls))]
+            assert said, "never busy"
+            yield *said, ended.set
+        finally:
+            ended.set()
+            for call in calls:
+                call.cancel()
+
+
+def refusal(target):
+    """What a call is refused with: code, words and trailers; nothing where there is a place for it."""
+    with grpc.insecure_channel(target) as channel:
+        try:
+            list(channel.unary_stream(f"/{V1}/ListProductIds")(b"", timeout=20))
+        except grpc.RpcError as error:
+            return error.code(), error.details(), dict(error.trailing_metadata())
+    return ()
 
 
 @pytest.fixture(scope="module")
@@ -256,20 +274,8 @@ def small(tmp_path_factory):
         yield running
 
 
-def until_busy(target):
-    """Ask until the server takes no more, whatever it takes to begin the calls that hold the places."""
-    for _ in range(1000):
-        with grpc.insecure_channel(target) as channel:
-            try:
-                list(channel.unary_stream(f"/{V1}/ListProductIds")(b"", timeout=20))
-            except grpc.RpcError as error:
-                return error.code(), error.details(), dict(error.trailing_metadata())
-    raise AssertionError("never busy")
-
-
 def test_a_busy_server_says_so_and_our_client_comes_back(small):
-    with held(small.target, 8) as end:
-        code, text, trailers = until_busy(small.target)
+    with busy(small.target, 8) as (code, text, trailers, end):
         assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "8 calls from 127.0.0.1 run already, of at most 8; try again" in text
         assert trailers["grpc-retry-pushback-ms"] == "500"
@@ -290,21 +296,18 @@ def test_a_busy_server_says_so_and_our_client_comes_back(small):
 
 
 def test_a_server_that_stays_busy_is_told_as_one_to_try_again(small):
-    with held(small.target, 8):
-        until_busy(small.target)
+    with busy(small.target, 8):
         pauses = []
         rpc = Rpc(Connection(small.target, timeout=20), sleep=pauses.append)
-        with pytest.raises(Unavailable, match="RESOURCE_EXHAUSTED: 8 calls from") as busy:
+        with pytest.raises(Unavailable, match="RESOURCE_EXHAUSTED: 8 calls from") as told:
             list(rpc.stream(OWN, "Find", own.FindRequest()))
         rpc.close()
-        assert (busy.value.retry, busy.value.exit_code, len(pauses)) == (True, 75, 7)
+        assert (told.value.retry, told.value.exit_code, len(pauses)) == (True, 75, 7)
 
 
 def test_health_is_answered_while_all_places_are_taken(small):
-    with held(small.target, 8):
-        until_busy(small.target)
-        with SignatureClient(small.target, timeout=20) as client:
-            assert client.health()
+    with busy(small.target, 8), SignatureClient(small.target, timeout=20) as client:
+        assert client.health()
 
 
 def test_more_calls_than_one_connection_may_have_are_all_answered(tmp_path):
