@@ -37,7 +37,7 @@ def coverage_of(products: Iterable[Stored]) -> Coverage:
             columns = slice(int((west + 180) * _CELLS), max(int(np.ceil((east + 180) * _CELLS)), int((west + 180) * _CELLS) + 1))
             found.cells[rows, columns] += 1
         months = found.segmented if stored.folder is not None else found.described
-        months[f"{stored.product.creation_date:%Y-%m}"] += 1
+        months[stored.product.creation_date.isoformat()[:7]] += 1
     return found
 
 

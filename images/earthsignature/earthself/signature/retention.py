@@ -15,6 +15,7 @@ from earthself.signature.store import Store
 from earthself.signature.tables import PRODUCT
 
 _PAGE = 500
+_MOST_DAYS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Rule:
         if self.without_segmentation:
             found.append(table.folder.is_(None))
         return tuple(found)
+
+
+def days(number: float) -> timedelta:
+    """Read an age; raises `BadSignature` for what is none."""
+    if not 0 < number <= _MOST_DAYS:
+        raise BadSignature(f"acquired before {number:g} days ago is no rule; give a number of days above 0, at most {_MOST_DAYS}")
+    return timedelta(days=number)
 
 
 def expired(store: Store, rule: Rule, now: datetime) -> Iterator[Stored]:
