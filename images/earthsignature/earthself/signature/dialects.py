@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import shapely
 import sqlalchemy as sa
-from earthself.signature.errors import StoreBroken, StoreFull, Unavailable
+from earthself.signature.errors import BadSignature, SignatureError, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
 from earthself.signature.rows import CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
@@ -63,7 +63,7 @@ class Dialect(Protocol):
     def remove(self, connection: Connection, pk: int) -> None:
         """Delete a product's rows."""
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Tell a database that is full, busy or away from one that was asked wrongly."""
 
 
@@ -146,7 +146,7 @@ class Sqlite:
         connection.execute(sa.delete(PLACE).where(around, PLACE.c.product == pk))
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Read SQLite's own names."""
         name = getattr(error.orig, "sqlite_errorname", "")
         if name == "SQLITE_FULL":
@@ -209,10 +209,7 @@ class Postgres:
         products = (
             (key, *row.product[:_AT], _ewkb_hex(row.product[_AT]), *row.product[_AT + 1 :]) for key, row in zip(keys, rows, strict=True)
         )
-        try:
-            _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
-        except _unique_violation() as error:
-            raise sa.exc.IntegrityError("COPY product", None, error) from error
+        _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
         pairs = list(zip(keys, rows, strict=True))
         _copy(connection, "layer", ("product", *LAYER_COLUMNS), ((key, *layer) for key, row in pairs for layer in row.layers))
         _copy(connection, PRODUCT_CODE.name, ("product", *CODE_COLUMNS), ((key, *code) for key, row in pairs for code in row.codes))
@@ -221,13 +218,16 @@ class Postgres:
         """Delete the row; layers and codes follow."""
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Read the SQLSTATE's class."""
+        if isinstance(error, sa.exc.DataError):
+            return BadSignature(f"the database cannot hold or look for that ({str(error.orig).strip()}); send other text")
         state = getattr(error.orig, "sqlstate", None) or ""
         if state in ("53100", "53200"):
             return StoreFull("the database has no room; nothing was stored, try again when there is")
         if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):
-            return Unavailable("the database does not answer; try again")
+            why = " ".join(str(error.orig).split())
+            return Unavailable(f"the database {self.engine.url.render_as_string()} does not answer ({why}); try again, or mend its address")
         return None
 
 
@@ -275,19 +275,19 @@ def _many(connection: Connection, table: str, columns: Sequence[str], rows: Iter
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    from psycopg import Error
+
+    cursor, statement = connection.connection.cursor(), f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    try:
+        with cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except Error as error:
+        # SQLAlchemy does not see what is said to the driver itself: told apart as it would.
+        raise sa.exc.DBAPIError.instance(statement, None, error, Error, dialect=connection.dialect) from error
 
 
 def _ewkb_hex(wkb: bytes) -> str:
     """Add the SRID to little-endian WKB."""
     (kind,) = struct.unpack_from("<I", wkb, 1)
     return (wkb[:1] + struct.pack("<II", kind | _EWKB_SRID, SRID) + wkb[5:]).hex()
-
-
-def _unique_violation() -> type[Exception]:
-    from psycopg.errors import UniqueViolation
-
-    return UniqueViolation
