@@ -5,10 +5,12 @@ One transaction holds a batch, so that an ingest that was ended goes on where it
 
 from __future__ import annotations
 
+import codecs
 import gc
 import gzip
 import os
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -143,15 +145,16 @@ def _documents(files: Iterable[Path]) -> Iterator[_Document]:
     for path in files:
         try:
             yield from (_of_parquet(path) if path.suffix in (".parquet", ".geoparquet") else _of_json(path))
-        except OSError as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise BadSignature(
-                f"{path} cannot be read ({error.strerror or error}); give a file of STAC items or GeoJSON features"
+                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); give a file of STAC items or GeoJSON features"
             ) from error
 
 
 def _of_json(path: Path) -> Iterator[_Document]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         first = file.readline()
+        first = first.removeprefix(codecs.BOM_UTF8)
         try:
             whole = orjson.loads(first)
         except orjson.JSONDecodeError:
@@ -164,6 +167,10 @@ def _of_json(path: Path) -> Iterator[_Document]:
         if isinstance(whole, dict) and whole.get("type") == "FeatureCollection":
             for number, feature in enumerate(whole.get("features") or (), 1):
                 yield _Document(f"{path}:{number}", orjson.dumps(feature))
+            if any(line.strip() for line in file):
+                raise BadSignature(
+                    f"{path} goes on after its first collection, which is described; give a file for each, or a feature a line"
+                )
             return
         yield _Document(f"{path}:1", first)
         for number, line in enumerate(file, 2):
