@@ -101,6 +101,13 @@ def test_counted_and_drawn(store, tmp_path, monkeypatch):
     assert green.sum() > 500  # the bars of months with a segmentation
 
 
+def test_a_chain_of_reprocessings_goes_but_for_its_newest(store, monkeypatch):
+    monkeypatch.setattr(retention, "_PAGE", 1)
+    store.supersede("newer", "cloudy")  # which is listed before "new"
+    assert retention.remove(store, Rule(superseded=True), NOW, lambda _: None) == 2
+    assert {s.product.product_id for s in store.find(filters.query())} == {"old", "cloudy"}
+
+
 def test_products_do_not_supersede_each_other_in_a_circle(store):
     for old, newer in (("new", "new"), ("newer", "new")):
         with pytest.raises(BadSignature, match="were they swapped"):
@@ -139,3 +146,18 @@ def test_a_path_that_cannot_be_written_is_one_sentence(store, tmp_path, monkeypa
         done = CliRunner().invoke(app, command)
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
         assert str(tmp_path) in done.stderr
+
+
+def test_a_single_small_product_is_seen_on_a_map_of_the_world(open_store, tmp_path):
+    from earthself.signature.coverage import coverage_of, draw
+    from earthself.signature.described import rows_of
+    from shapely.geometry import box, mapping
+
+    store = open_store(tmp_path / "world")
+    at = ((-170, -60), (100, 20), (170, 70), (15, 48))
+    documents = [feature(f"{west}") | {"geometry": mapping(box(west, south, west + 0.01, south + 0.01))} for west, south in at]
+    store.catalog.insert_new(rows_of([json.dumps(document).encode() for document in documents], NOW)[0])
+    draw(coverage_of(stored for batch in store.catalog.snapshot() for stored in batch), tmp_path / "picture.png")
+    pixels = matplotlib.image.imread(tmp_path / "picture.png")[:600, :740, :3]
+    violet = (np.abs(pixels - np.array([0x44, 0x01, 0x54]) / 255) < 0.05).all(axis=-1)  # one product
+    assert violet.sum() >= 4 * 4

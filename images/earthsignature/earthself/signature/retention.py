@@ -78,9 +78,11 @@ def expired(store: Store, rule: Rule, now: datetime) -> Iterator[Stored]:
 def remove(store: Store, rule: Rule, now: datetime, progress: Callable[[int], None]) -> int:
     """Remove them, beside a running server; gives how many. Raises `Unavailable` while a backup is made."""
     removed = 0
-    for stored in expired(store, rule, now):
+    # All that the rule lets go now, and older ones first: without B, which C supersedes, nothing would supersede A any more.
+    going = sorted((stored.product.publication_date, stored.product.product_id) for stored in expired(store, rule, now))
+    for _, name in going:
         try:
-            store.delete(stored.product.product_id)
+            store.delete(name)
         except NotFound:
             continue
         removed += 1
