@@ -22,6 +22,7 @@ from earthself.signature.pairing import Partner
 from earthself.signature.rows import Rows, Stored, instant, row_of, stored_of
 from earthself.signature.scan import Scan, Search
 from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
+from earthself.signature.waiting import WAITING
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
 
@@ -347,8 +348,15 @@ class Catalog:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        waiting = WAITING.get()
         with self._troubles(), self._dialect.engine.connect() as connection:
-            yield connection
+            if waiting is None:
+                yield connection
+                return
+            if waiting.over:
+                raise Unavailable("nobody waits for the answer any more")
+            with self._dialect.asked_by(connection, waiting):
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

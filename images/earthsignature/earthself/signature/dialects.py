@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from earthself.signature.errors import BadSignature, SignatureError, StoreBroken
 from earthself.signature.filters import Query
 from earthself.signature.rows import CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
+from earthself.signature.waiting import Waiting
 from shapely.geometry.base import BaseGeometry
 from sqlalchemy.engine import Connection, Engine
 
@@ -25,6 +27,8 @@ _MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, t
 _MICROS_PER_DAY = 86_400_000_000
 _MOST_BOXES = 16
 _BULK = 1000
+_STEPS = 10_000  # of SQLite's machine, some 250 µs
+_CANCEL_SECONDS = 5.0
 _EWKB_SRID = 0x20000000
 
 
@@ -53,6 +57,9 @@ class Dialect(Protocol):
 
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
         """The condition that a footprint meets the area exactly; None where shapely has to tell."""
+
+    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
+        """End what the connection is asked inside when the caller gives up: `sqlalchemy.exc.OperationalError`."""
 
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
@@ -117,6 +124,16 @@ class Sqlite:
     def meets(self, area: BaseGeometry) -> None:  # noqa: ARG002
         """Leave it to shapely: there is no geometry in SQLite."""
         return
+
+    @contextmanager
+    def asked_by(self, connection: Connection, waiting: Waiting) -> Iterator[None]:
+        """Look between steps."""
+        driver: Any = connection.connection.dbapi_connection
+        driver.set_progress_handler(lambda: waiting.over, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
 
     def extent(self) -> sa.Select[Any]:
         """Ask the boxes."""
@@ -197,6 +214,18 @@ class Postgres:
         """Ask PostGIS, which has the same geometry engine as shapely."""
         return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
 
+    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
+        """Cancel the question."""
+        import psycopg
+
+        driver: Any = connection.connection.dbapi_connection
+
+        def cancel() -> None:
+            with suppress(psycopg.Error):  # away: then nothing is at work, either
+                driver.cancel_safe(timeout=_CANCEL_SECONDS)
+
+        return waiting.ended_by(cancel)
+
     def extent(self) -> sa.Select[Any]:
         """Ask PostGIS."""
         around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
@@ -275,16 +304,16 @@ def _many(connection: Connection, table: str, columns: Sequence[str], rows: Iter
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    from psycopg import Error
+    import psycopg
 
     cursor, statement = connection.connection.cursor(), f"COPY {table} ({', '.join(columns)}) FROM STDIN"
     try:
         with cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
-    except Error as error:
+    except psycopg.Error as error:
         # SQLAlchemy does not see what is said to the driver itself: told apart as it would.
-        raise sa.exc.DBAPIError.instance(statement, None, error, Error, dialect=connection.dialect) from error
+        raise sa.exc.DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from error
 
 
 def _ewkb_hex(wkb: bytes) -> str:
