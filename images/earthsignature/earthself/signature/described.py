@@ -22,6 +22,7 @@ from earthself.signature.product import Said
 from earthself.signature.rows import Box, CodeShare, Outline, Row, described_row
 
 _CLASSES = "classification:classes"
+_MOST_PIXELS = 10**15  # the land of the earth in pixels of half a metre
 
 
 def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[tuple[int, str]]]:
@@ -63,10 +64,13 @@ def code_shares_of(product_id: str, classes: Any) -> tuple[CodeShare, ...]:  # n
     if not classes:
         return ()
     try:
-        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in classes if entry.get("count") is not None}
+        told = [entry for entry in classes if entry.get("count") is not None]
+        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in told}
+        if len(counted) < len(told) or any(float(hectares or 0) < 0 for _, hectares in counted.values()):
+            raise ValueError("a value twice, or hectares below 0")
         coded = {code: some for code, some in counted.items() if code}
         total = sum(pixels for pixels, _ in coded.values())
-        strange = [code for code, (pixels, _) in coded.items() if code not in ALL_CODES or pixels < 0]
+        strange = [code for code, (pixels, _) in coded.items() if code not in ALL_CODES or not 0 <= pixels <= _MOST_PIXELS]
         shares = tuple(
             CodeShare(code, pixels, pixels / total if total else 0.0, None if hectares is None else float(hectares))
             for code, (pixels, hectares) in sorted(coded.items())
@@ -75,7 +79,7 @@ def code_shares_of(product_id: str, classes: Any) -> tuple[CodeShare, ...]:  # n
         raise BadSignature(f"product {product_id}: {_CLASSES} cannot be read ({error!r}); send a list of value and count") from error
     if strange:
         raise BadSignature(
-            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts are not negative"
+            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts go from 0 to {_MOST_PIXELS}"
         )
     return shares
 
