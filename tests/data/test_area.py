@@ -219,3 +219,11 @@ def test_the_text_of_a_wide_area_has_one_meaning() -> None:
     assert max(abs(a - b) for a, b in itertools.pairwise(longitudes)) <= 180
     assert shapely.from_wkt(area.wkt).equals(area.geometry)
     assert shapely.get_num_coordinates(shapely.from_wkt(Area.from_conf([14, 47, 15, 48]).wkt)) == 5
+
+
+def test_a_cap_round_a_pole_can_be_read_again() -> None:
+    for corners in (((-135, 89), (-45, 89), (45, 89), (135, 89)), ((30, -80), (150, -80), (-90, -80))):
+        cap = Area.from_conf(ring(*corners))
+        again = Area.from_conf(cap.geojson)
+        assert again.geometry.equals(cap.geometry)
+        assert again.geojson == cap.geojson

@@ -15,7 +15,7 @@ import shapely
 from earthself.data.errors import EarthSelfError
 from earthself.signature import archive, filters, geobuf, pairing
 from earthself.signature.client import SignatureClient
-from earthself.signature.errors import BadSignature, StoreBroken, Unavailable
+from earthself.signature.errors import BadSetting, BadSignature, StoreBroken, Unavailable
 from earthself.signature.product import from_feature
 from earthself.signature.rasters import Grid
 from earthself.signature.store import Store
@@ -80,11 +80,16 @@ def everything(store):
 
 
 def export(store, folder):
-    return archive.export(store, folder, lambda _: None)
+    made, moved = archive.export(store, folder, lambda _: None)
+    assert moved.errors == []
+    return made
 
 
 def take(store, folder):
-    return archive.import_archive(store, folder, lambda _: None)
+    moved = archive.import_archive(store, folder, lambda _: None)
+    if moved.failed:
+        raise StoreBroken("; ".join(moved.errors))
+    return moved
 
 
 def test_a_store_moves_whole(open_store, tmp_path):
@@ -244,7 +249,115 @@ def test_an_interrupted_import_goes_on(open_store, tmp_path):
     shutil.move(hidden, tmp_path / "hidden")
     with pytest.raises(StoreBroken, match="P4"):
         take(new, tmp_path / "archive")
-    assert everything(new).keys() == {"P0", "P1", "P2", "P3"}
+    assert everything(new).keys() == {"P0", "P1", "P2", "P3", "P5"}  # one that is gone keeps no other back
     shutil.move(tmp_path / "hidden", hidden)
     moved = take(new, tmp_path / "archive")
-    assert (moved.products, moved.new) == (6, 2)
+    assert (moved.products, moved.new) == (6, 1)
+
+
+def test_a_folder_with_other_things_is_left_alone(open_store, tmp_path):
+    store, other = open_store(tmp_path / "home"), open_store(tmp_path / "other")
+    put(store, "A")
+    put(other, "B")
+    photo = tmp_path / "mine" / "products" / "holidays" / "photos" / "a.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"x")
+    export(other, tmp_path / "archive")
+    for folder, why in (
+        (tmp_path / "mine", "has products that no export of this store made"),
+        (tmp_path / "archive", "is the archive of another store"),
+        (tmp_path / "home", "lie in each other"),
+        (tmp_path / "home" / "products", "lie in each other"),
+        (tmp_path, "lie in each other"),
+    ):
+        with pytest.raises(BadSetting, match=why):
+            export(store, folder)
+    assert photo.is_file()
+    take(open_store(tmp_path / "new"), tmp_path / "archive")
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    export(store, tmp_path / "disk")
+
+
+def test_two_exports_into_one_folder_do_not_meet(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    put(store, "A")
+
+    def again(_moved):
+        with pytest.raises(Unavailable, match="another export writes"):
+            export(store, tmp_path / "archive")
+
+    archive.export(store, tmp_path / "archive", again)
+    take(open_store(tmp_path / "new"), tmp_path / "archive")
+
+
+def test_a_raster_that_the_store_lost_keeps_no_other_from_being_saved(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    for name in ("cut", "gone", "whole"):
+        put(store, name)
+    export(store, tmp_path / "earlier")
+    place = {name: tmp_path / "home" / "products" / store.get(name).folder for name in ("cut", "gone")}
+    raster = place["cut"] / "segmentation.tif"
+    content = raster.read_bytes()
+    raster.unlink()  # it is a link to the archive's
+    raster.write_bytes(content[:300])
+    shutil.rmtree(place["gone"])
+    _, moved = archive.export(store, tmp_path / "later", lambda _: None)
+    assert moved.failed == 2
+    assert all("import an archive that has it" in error for error in moved.errors)
+    assert archive.import_archive(open_store(tmp_path / "new"), tmp_path / "later", lambda _: None).new == 1
+    export(store, tmp_path / "earlier")  # which has them still
+    take(store, tmp_path / "earlier")
+    assert everything(store).keys() == {"cut", "gone", "whole"}
+    assert raster.read_bytes() == content
+
+
+def test_a_damaged_file_of_an_archive_is_made_anew_as_the_error_says(open_store, tmp_path):
+    store, new = open_store(tmp_path / "home"), open_store(tmp_path / "new")
+    put(store, "A")
+    put(store, "B")
+    export(store, tmp_path / "archive")
+    folder = tmp_path / "archive" / "products" / store.get("A").folder
+    raster = folder / "segmentation.tif"
+    content = raster.read_bytes()
+    raster.unlink()
+    raster.write_bytes(content[:-40] + bytes(40))
+    with pytest.raises(StoreBroken, match=f"{raster} is damaged.*delete that folder and export again"):
+        take(new, tmp_path / "archive")
+    assert everything(new).keys() == {"B"}
+    shutil.rmtree(folder)
+    export(store, tmp_path / "archive")
+    take(new, tmp_path / "archive")
+    assert everything(new) == everything(store)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3995", "EPSG:3031"])
+def test_a_product_over_a_pole_moves_too(open_store, tmp_path, crs):
+    grid = Grid(crs, (100.0, 0.0, -3000.0, 0.0, -100.0, 2500.0), 60, 50)
+    old, new = open_store(tmp_path / "old"), open_store(tmp_path / "new")
+    with old.upload() as upload:
+        for layer, content in layers(CODES, grid=grid).items():
+            upload.path(layer).write_bytes(content)
+        old.create(from_feature(feature("pole", grid)), upload, ())
+    export(old, tmp_path / "archive")
+    take(new, tmp_path / "archive")
+    assert everything(new) == everything(old)
+    assert from_feature(new.get("pole").product.feature()).digest() == old.get("pole").digest
+
+
+def test_what_changed_since_the_last_import_comes_along_or_is_told(open_store, tmp_path):
+    from earthself.signature.described import rows_of
+
+    old, new = open_store(tmp_path / "old"), open_store(tmp_path / "new")
+    put(old, "A")
+    put(old, "B")
+    export(old, tmp_path / "archive")
+    take(new, tmp_path / "archive")
+    old.supersede("A", "B")
+    moment = old.get("A").product.creation_date
+    for store, cover in ((old, 1.0), (new, 2.0)):
+        store.catalog.insert_new(rows_of([json.dumps(feature("D", cloud_cover=cover)).encode()], moment)[0])
+    export(old, tmp_path / "archive")
+    with pytest.raises(StoreBroken, match="product D is described already with other content"):
+        take(new, tmp_path / "archive")
+    assert new.get("A").superseded_by == "B"
+    assert new.get("D").product.cloud_cover == 2.0

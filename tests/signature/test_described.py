@@ -206,3 +206,42 @@ def test_a_file_that_cannot_be_read_is_said(open_store, tmp_path):
     for name in ("none.ndjson", "wrong.parquet", "wrong.json"):
         with pytest.raises(EarthSelfError, match=name):
             take(store, tmp_path / name)
+
+
+def test_no_part_of_a_file_is_left_out_in_silence(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    one, two = ({"type": "FeatureCollection", "features": [described(name)]} for name in ("one", "two"))
+    with pytest.raises(EarthSelfError, match="goes on after its first collection"):
+        take(store, lines(tmp_path / "two.ndjson", [one, two]))
+    cut = lines(tmp_path / "cut.ndjson.gz", [described(f"P{n}") for n in range(50)])
+    cut.write_bytes(cut.read_bytes()[:-30])
+    with pytest.raises(EarthSelfError, match=r"cut\.ndjson\.gz cannot be read"):
+        take(store, cut)
+    marked = tmp_path / "marked.ndjson"
+    marked.write_bytes(b"\xef\xbb\xbf" + json.dumps(described("marked")).encode())
+    assert take(store, marked).created == 1
+
+
+def test_a_nul_is_refused_alike_on_both_databases(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    counts = take(store, lines(tmp_path / "nul.ndjson", [described("bad", product_type="S2\0"), described("good", note="a\0b")]))
+    assert (counts.created, counts.failed) == (1, 1)
+    assert "leave the NUL out" in counts.errors[0]
+    with pytest.raises(EarthSelfError, match="has a NUL in it"):
+        names(store, product_ids=["good\0"])
+    assert names(store, product_ids=["good"]) == ["good"]
+
+
+def test_a_histogram_that_cannot_be_stops_no_other_product(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    documents = [described("good", counts={311: 5})]
+    for name, classes in (
+        ("huge", [{"value": 311, "count": 2**63}]),
+        ("below", [{"value": 311, "count": 5, "hectares": -4}]),
+        ("twice", [{"value": 311, "count": 5}, {"value": 311, "count": 7}]),
+    ):
+        documents.append(described(name))
+        documents[-1]["properties"]["classification:classes"] = classes
+    counts = take(store, lines(tmp_path / "odd.ndjson", documents))
+    assert (counts.created, counts.failed) == (1, 3)
+    assert names(store, categories=["311"]) == ["good"]

@@ -132,3 +132,22 @@ def test_one_description_gives_way(open_store, tmp_path, name):
     assert take(store, item(tmp_path, name)).created == 1
     assert store.get(name).folder is not None
     assert len(list(store.find(filters.query()))) == (1 if name == "first" else 2)
+
+
+def test_a_full_disk_ends_it_and_is_no_fault_of_the_items(tmp_path, monkeypatch):
+    items = [item(tmp_path / "items", f"P{n:03}") for n in range(70)]
+    store = Store.open(tmp_path / "home")
+    take(store, *items[:64])
+    store.close()
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "products")
+
+    monkeypatch.setattr("earthself.signature.shelves.Shelves.move_in", full)
+    done = CliRunner().invoke(app, ["ingest", "--direct", "--home", str(tmp_path / "home"), str(tmp_path / "items")])
+    assert (done.exit_code, done.stderr) == (75, "earthsignature: products: No space left on device; make room, and call it again\n")
+    assert list((tmp_path / "home" / "staging").iterdir()) == []
+    monkeypatch.undo()
+    store = Store.open(tmp_path / "home")
+    assert take(store, *items).created == 6
+    store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sqlite3
@@ -173,3 +174,25 @@ def test_stats_make_no_database(tmp_path):
     assert done.exit_code == 69
     assert "typo.sqlite holds no store" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_beside_a_server_takes_the_database_of_another_store(tmp_path):
+    from earthself.signature.cli import app
+
+    filled(tmp_path / "one", "A")
+    filled(tmp_path / "two", "B", "C")
+    described = tmp_path / "d.ndjson"
+    described.write_text(json.dumps(feature("D")))
+    for home in ("one", "nowhere"):
+        wrong = ["--home", str(tmp_path / home), "--database-url", f"sqlite:///{tmp_path}/two/earthsignature.sqlite"]
+        for command in (
+            ["retain", "--cloudier-than", "1", "--apply"],
+            ["export", str(tmp_path / "archive")],
+            ["stats"],
+            ["ingest", "--metadata-only", str(described)],
+        ):
+            done = CliRunner().invoke(app, [*command, *wrong])
+            assert done.exit_code == 1
+            assert "do not belong together; give the --home and the --database-url" in done.output
+    assert (whole(tmp_path / "one"), whole(tmp_path / "two")) == (["A"], ["B", "C"])
+    assert not (tmp_path / "archive").exists()

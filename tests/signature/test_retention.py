@@ -99,3 +99,65 @@ def test_counted_and_drawn(store, tmp_path, monkeypatch):
     assert pixels.shape[:2] == (990, 1100)
     green = (np.abs(pixels[..., :3] - np.array([0x2A, 0x7F, 0x62]) / 255) < 0.02).all(axis=-1)
     assert green.sum() > 500  # the bars of months with a segmentation
+
+
+def test_a_chain_of_reprocessings_goes_but_for_its_newest(store, monkeypatch):
+    monkeypatch.setattr(retention, "_PAGE", 1)
+    store.supersede("newer", "cloudy")  # which is listed before "new"
+    assert retention.remove(store, Rule(superseded=True), NOW, lambda _: None) == 2
+    assert {s.product.product_id for s in store.find(filters.query())} == {"old", "cloudy"}
+
+
+def test_products_do_not_supersede_each_other_in_a_circle(store):
+    for old, newer in (("new", "new"), ("newer", "new")):
+        with pytest.raises(BadSignature, match="were they swapped"):
+            store.supersede(old, newer)
+    store.supersede("newer", "cloudy")
+    with pytest.raises(BadSignature, match="were they swapped"):
+        store.supersede("cloudy", "new")
+    assert {s.product.product_id for s in retention.expired(store, Rule(superseded=True), NOW)} == {"new", "newer"}
+
+
+@pytest.mark.parametrize("age", ["nan", "inf", "0", "-1", "1e12", "900000"])
+def test_an_age_beyond_the_calendar_is_refused(store, monkeypatch, age):
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_HOME", str(store.home))
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_DATABASE_URL", store.catalog._dialect.engine.url.render_as_string(hide_password=False))
+    done = CliRunner().invoke(app, ["retain", "--acquired-before", age])
+    assert (done.exit_code, "is no rule" in done.output) == (65, True)
+
+
+def test_the_years_of_the_calendar_are_drawn(open_store, tmp_path):
+    from earthself.signature.coverage import coverage_of, draw
+    from earthself.signature.described import rows_of
+
+    store = open_store(tmp_path / "calendar")
+    dates = ("0001-01-01T00:00:00Z", "0001-03-01T00:00:00Z")
+    store.catalog.insert_new(rows_of([json.dumps(feature(date, creation_date=date)).encode() for date in dates], NOW)[0])
+    coverage = coverage_of(stored for batch in store.catalog.snapshot() for stored in batch)
+    assert coverage.described == {"0001-01": 1, "0001-03": 1}
+    draw(coverage, tmp_path / "picture.png")
+
+
+def test_a_path_that_cannot_be_written_is_one_sentence(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_HOME", str(store.home))
+    monkeypatch.setenv("EARTHSELF_SIGNATURE_DATABASE_URL", store.catalog._dialect.engine.url.render_as_string(hide_password=False))
+    (tmp_path / "file").touch()
+    for command in (["stats", "--plot", str(tmp_path / "no" / "x.png")], ["export", str(tmp_path / "file")]):
+        done = CliRunner().invoke(app, command)
+        assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+        assert str(tmp_path) in done.stderr
+
+
+def test_a_single_small_product_is_seen_on_a_map_of_the_world(open_store, tmp_path):
+    from earthself.signature.coverage import coverage_of, draw
+    from earthself.signature.described import rows_of
+    from shapely.geometry import box, mapping
+
+    store = open_store(tmp_path / "world")
+    at = ((-170, -60), (100, 20), (170, 70), (15, 48))
+    documents = [feature(f"{west}") | {"geometry": mapping(box(west, south, west + 0.01, south + 0.01))} for west, south in at]
+    store.catalog.insert_new(rows_of([json.dumps(document).encode() for document in documents], NOW)[0])
+    draw(coverage_of(stored for batch in store.catalog.snapshot() for stored in batch), tmp_path / "picture.png")
+    pixels = matplotlib.image.imread(tmp_path / "picture.png")[:600, :740, :3]
+    violet = (np.abs(pixels - np.array([0x44, 0x01, 0x54]) / 255) < 0.05).all(axis=-1)  # one product
+    assert violet.sum() >= 4 * 4

@@ -227,7 +227,9 @@ def _over_the_pole(ring: list[tuple[float, float]]) -> list[tuple[float, float]]
     if abs(abs(ring[-1][0] - ring[0][0]) - 360) > _ROUNDING or south <= 0 <= north:
         raise BadInput("the area goes round the earth, and over which pole is not said; draw edges along -180, the pole and 180")
     pole = 90.0 if south > 0 else -90.0
-    return [*ring, (ring[-1][0], pole), (ring[0][0], pole), ring[0]]
+    # Corners along the pole, since an edge longer than 180 degrees is read as one the other way round.
+    along = np.linspace(ring[-1][0], ring[0][0], 5).tolist()
+    return [*ring, *((lon, pole) for lon in along), ring[0]]
 
 
 def _check_range(points: list[tuple[float, float]]) -> None:

@@ -4,18 +4,23 @@
     products-20260102T030405Z.parquet   GeoParquet 1.1: one row a product, with its layers and its histogram
     products/2017-06/ID-abcd1234/   the rasters, as in the store
 
+    store-id                        of which store this is the archive; no other is exported into it
+
 An export shows one moment of the store and may run beside its server. Into the same folder again it adds only what is new, and the archive
-before counts until the new one is whole. An import verifies every pixel.
+before counts until the new one is whole. An import verifies every pixel. A raster that is gone or damaged keeps no other from being saved
+or given back.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 from earthself.signature import pairing, rasters
-from earthself.signature.errors import BadSignature, StoreBroken
-from earthself.signature.product import from_parts
+from earthself.signature.errors import AlreadyExists, BadSetting, BadSignature, NotFound, StoreBroken, Unavailable
+from earthself.signature.product import restored
 from earthself.signature.rasters import Grid, Layer
 from earthself.signature.rows import CodeShare, Stored, rows_of
 from earthself.signature.store import Store
@@ -34,6 +39,7 @@ from earthself.signature.tables import VERSION
 _FORMAT = "earthsignature-archive:1"
 _LIST = "archive.json"
 _BATCH = 2000
+_SHOWN = 1000
 _BOX = pa.struct([(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")])
 _LAYER = pa.struct(
     [
@@ -111,31 +117,65 @@ class Moved:
     """How many of them were not at the other side before."""
     of: int = 0
     """How many there are; 0 while that is not known."""
+    failed: int = 0
+    """Products that are not at the other side now, or not whole."""
+    errors: list[str] = field(default_factory=list)
+    """What is wrong with the first thousand of those."""
+
+    def fail(self, why: str) -> None:
+        """Count one that could not be moved."""
+        self.failed += 1
+        if len(self.errors) < _SHOWN:
+            self.errors.append(why)
 
 
 Progress = Callable[[Moved], None]
 
 
-def export(store: Store, target: Path, progress: Progress, now: datetime | None = None) -> Archive:
-    """Write an archive of the store as it is now; raises `Unavailable` while products are being deleted.
+def export(store: Store, target: Path, progress: Progress, now: datetime | None = None) -> tuple[Archive, Moved]:
+    """Write an archive of the store as it is now; what of it could not be saved is counted as failed.
 
-    Rasters are linked where the folder is on the same file system, else copied.
+    Rasters are linked where the folder is on the same file system, else copied. Raises `Unavailable` while products are being deleted or
+    another export writes there, `BadSetting` for a folder that is in use for something else.
     """
     moment = now or datetime.now(UTC)
-    target.mkdir(parents=True, exist_ok=True)
-    table = target / f"products-{moment:%Y%m%dT%H%M%S%fZ}.parquet"
     moved = Moved()
-    with pairing.held(store.home, exclusive=False):
+    with _claimed(target, store.home), pairing.held(store.home, exclusive=False):
+        table = target / f"products-{moment:%Y%m%dT%H%M%S%fZ}.parquet"
         kept = _write_table(store, table, moved, progress)
         segmented = _link_rasters(store.home / "products", target / "products", kept, moved, progress)
-    archive = Archive(_FORMAT, moment.isoformat(), VERSION, table.name, _sha256(table), moved.products, segmented)
-    os.sync()
-    rough = target / f"{_LIST}.part"
-    rough.write_text(json.dumps(asdict(archive), indent=1) + "\n")
-    rough.replace(target / _LIST)
-    os.sync()
-    _forget_others(target, table, kept)
-    return archive
+        archive = Archive(_FORMAT, moment.isoformat(), VERSION, table.name, _sha256(table), moved.products, segmented)
+        os.sync()
+        rough = target / f"{_LIST}.part"
+        rough.write_text(json.dumps(asdict(archive), indent=1) + "\n")
+        rough.replace(target / _LIST)
+        os.sync()
+        _forget_others(target, table, kept)
+    return archive, moved
+
+
+@contextmanager
+def _claimed(target: Path, home: Path) -> Iterator[None]:
+    """Hold a folder for one export: an empty one, or the archive of the same store. What else lies there would be deleted."""
+    here, there = target.resolve(), home.resolve()
+    if here == there or there in here.parents or here in there.parents:
+        raise BadSetting(f"{target} and the store {home} lie in each other; export into a folder of its own, best on another disk")
+    target.mkdir(parents=True, exist_ok=True)
+    of, store = pairing.read_id(target), pairing.read_id(home)
+    ours = [name for name in ("products", _LIST) if (target / name).exists()] + [path.name for path in target.glob("products-*.parquet*")]
+    if of != store and (of or ours):
+        whose = "is the archive of another store" if of else f"has {', '.join(ours[:3])} that no export of this store made"
+        raise BadSetting(f"{target} {whose}, which this export would delete; give an empty folder")
+    pairing.write_id(target, str(store))
+    handle = os.open(target / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(f"another export writes into {target}; let it finish, then try again") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_archive(folder: Path) -> Archive:
@@ -156,25 +196,46 @@ def read_archive(folder: Path) -> Archive:
 
 
 def import_archive(store: Store, folder: Path, progress: Progress) -> Moved:
-    """Store all products of an archive in an opened store, those that are there already count as done.
+    """Store all products of an archive in an opened store, those that are there already count as done, and get back what they lost.
 
-    Raises `BadSignature` for an archive that is not whole, `StoreBroken` for a raster that is not what the archive says,
-    `AlreadyExists` for a product that is there with other content.
+    One with a raster that is not what the archive says, or that is there with other content, is counted as failed; the others go on.
+    Raises `BadSignature` for an archive that is not whole, `StoreFull` where there is no room.
     """
     archive = read_archive(folder)
     moved = Moved(of=archive.products)
+    superseded: list[tuple[str, str]] = []
     for batch in _read_table(folder / archive.table):
         described = [one for one in batch if one.folder is None]
         known = store.catalog.insert_new(rows_of(described, datetime.now(UTC)))
-        moved.products += len(described)
         moved.new += len(described) - len(known)
+        for one in described:
+            there = known.get(one.product.product_id)
+            if there is not None and not there.segmented and there.digest != one.digest:
+                moved.fail(f"product {one.product.product_id} is described already with other content; it stays as it is")
+        moved.products += len(described)
         for one in batch:
             if one.folder is not None:
-                moved.new += store.take(one, folder / "products" / one.folder) == "created"
+                try:
+                    moved.new += store.take(one, folder / "products" / one.folder) == "created"
+                except (StoreBroken, AlreadyExists) as error:
+                    moved.fail(str(error))
                 moved.products += 1
                 progress(moved)
+        superseded += [(one.product.product_id, one.superseded_by) for one in batch if one.superseded_by is not None]
         progress(moved)
+    _mark_superseded(store, superseded)
     return moved
+
+
+def _mark_superseded(store: Store, pairs: list[tuple[str, str]]) -> None:
+    """Tell products that were there before what supersedes them by now, where both are there and the store knows no other."""
+    for old, newer in pairs:
+        known = store.catalog.get(old)
+        if known is not None and known.superseded_by is None:
+            try:
+                store.supersede(old, newer)
+            except NotFound:
+                continue  # gone from the store that was exported, too
 
 
 def _sha256(path: Path) -> str:
@@ -223,7 +284,7 @@ def _read_table(table: Path) -> Iterator[list[Stored]]:
 
 
 def _stored(row: dict[str, Any]) -> Stored:
-    product = from_parts(row["id"], shapely.geometry.mapping(shapely.from_wkb(row["geometry"])), json.loads(row["properties"]))
+    product = restored(row["id"], shapely.from_wkb(row["geometry"]), json.loads(row["properties"]))
     if product.digest() != row["digest"]:
         raise StoreBroken(f"the archive's row of product {row['id']} does not have the digest {row['digest']}; export again")
     layers = tuple(
@@ -240,7 +301,12 @@ def _link_rasters(source: Path, target: Path, kept: dict[str, list[Layer]], move
     for place, layers in kept.items():
         sizes = {rasters.file_name(layer.name): layer.size for layer in layers}
         there = target / place
-        if not all((there / name).is_file() and (there / name).stat().st_size == size for name, size in sizes.items()):
+        if not _has(there, sizes):
+            if not _has(source / place, sizes):
+                moved.fail(
+                    f"products/{place} of the store lacks a raster or has it damaged; import an archive that has it, or store it again"
+                )
+                continue
             moved.new += 1
             rough = target / f"{place}.part"
             shutil.rmtree(rough, ignore_errors=True)
@@ -251,6 +317,10 @@ def _link_rasters(source: Path, target: Path, kept: dict[str, list[Layer]], move
             rough.rename(there)
         progress(moved)
     return len(kept)
+
+
+def _has(folder: Path, sizes: dict[str, int]) -> bool:
+    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
 
 
 def _link(source: Path, target: Path) -> None:
@@ -265,7 +335,7 @@ def _forget_others(target: Path, table: Path, kept: dict[str, list[Layer]]) -> N
     for old in target.glob("products-*.parquet*"):
         if old != table:
             old.unlink()
-    for shelf in (target / "products").glob("*"):
-        for folder in shelf.iterdir():
+    for shelf in filter(Path.is_dir, (target / "products").glob("*")):
+        for folder in filter(Path.is_dir, shelf.iterdir()):
             if f"{shelf.name}/{folder.name}" not in kept:
                 shutil.rmtree(folder)

@@ -5,11 +5,13 @@ One transaction holds a batch, so that an ingest that was ended goes on where it
 
 from __future__ import annotations
 
+import codecs
 import gc
 import gzip
 import marshal
 import os
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -157,15 +159,16 @@ def _parts(files: Iterable[Path]) -> Iterator[_Part]:
     for path in files:
         try:
             yield from (_of_parquet(path) if path.suffix in (".parquet", ".geoparquet") else _of_json(path))
-        except OSError as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise BadSignature(
-                f"{path} cannot be read ({error.strerror or error}); give a file of STAC items or GeoJSON features"
+                f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); give a file of STAC items or GeoJSON features"
             ) from error
 
 
 def _of_json(path: Path) -> Iterator[_Part]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         first = file.readline()
+        first = first.removeprefix(codecs.BOM_UTF8)
         try:
             whole = orjson.loads(first)
         except orjson.JSONDecodeError:
@@ -177,6 +180,10 @@ def _of_json(path: Path) -> Iterator[_Part]:
                 raise BadSignature(f"{path} is no JSON ({error}); give a STAC item or a GeoJSON feature a line") from error
         if isinstance(whole, dict) and whole.get("type") == "FeatureCollection":
             yield from _of_documents(path, whole.get("features") or ())
+            if any(line.strip() for line in file):
+                raise BadSignature(
+                    f"{path} goes on after its first collection, which is described; give a file for each, or a feature a line"
+                )
             return
         # A document that was written over several lines is one line here.
         yield _Part(path, 1, orjson.dumps(whole))

@@ -23,6 +23,7 @@ from earthself.data.errors import BadInput
 from earthself.signature import errors, services
 from earthself.signature.access import CALLER, Access
 from earthself.signature.limits import Admission, Limits
+from earthself.signature.waiting import WAITING, Waiting
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -186,7 +187,8 @@ class _Call:
             await asyncio.shield(work(creation.discard))
 
     async def _answers(self, content: bytes) -> None:
-        answers = _Answers(self._method, content)
+        answers, waiting = _Answers(self._method, content), Waiting()
+        WAITING.set(waiting)
         most = 1
         try:
             while True:
@@ -196,6 +198,7 @@ class _Call:
                 await self._send(batch)
                 most = _BATCH
         finally:
+            waiting.give_up()
             answers.stop()
 
     async def _send(self, batch: list[bytes]) -> None:

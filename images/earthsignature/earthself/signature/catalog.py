@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from earthself.data.dates import format_instant
 from earthself.signature.dialects import dialect_of
-from earthself.signature.errors import NotFound, SignatureError, StoreBroken, Unavailable
+from earthself.signature.errors import BadSignature, NotFound, SignatureError, StoreBroken, Unavailable
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
 from earthself.signature.rows import Rows, Stored, instant, rows_of, stored_of
 from earthself.signature.scan import Scan, Search
 from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
+from earthself.signature.waiting import WAITING
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
 
@@ -29,6 +30,7 @@ _PAGE = 256
 _KEYS = 5000
 _SNAPSHOT = 2000
 _TRIES = 3
+_LONGEST_CHAIN = 100  # reprocessings of one observation
 _VERSION: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("signature_version"))
 
 
@@ -121,6 +123,12 @@ class Catalog:
                 owned = sa.select(PRODUCT.c.folder).where(PRODUCT.c.folder.is_not(None))
                 places = set(connection.scalars(owned)) if PRODUCT.name in tables else set()
         return Partner(self.name, store, places)
+
+    def store_id(self) -> str | None:
+        """Tell the id of the store that this is the database of; for tables that are up to date."""
+        with self._reading() as connection:
+            found: str | None = connection.scalar(sa.select(STORE.c.id))
+            return found
 
     def version(self) -> str | None:
         """Tell the version of the tables; None where there are none."""
@@ -216,7 +224,10 @@ class Catalog:
         return chosen.where(self._dialect.among(table.product_id, ids))
 
     def supersede(self, product_id: str, newer: str) -> bool:
-        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        """Note that a newer product of the same observation supersedes one; False when that was known.
+
+        Raises `NotFound`, and `BadSignature` where the newer one is superseded by the older: a rule would let both go.
+        """
         with self._writing() as connection:
             two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_([product_id, newer]))
             known = {row.product_id: row.superseded_by for row in connection.execute(two)}
@@ -225,6 +236,13 @@ class Catalog:
                     raise NotFound(f"product {name!r} is not stored; list what there is with ListProductIds or `earthsignature list`")
             if known[product_id] == newer:
                 return False
+            after: str | None = newer
+            for _ in range(_LONGEST_CHAIN):
+                if after == product_id:
+                    raise BadSignature(f"product {newer!r} does not supersede {product_id!r}, which supersedes it; were they swapped?")
+                if after is None:
+                    break
+                after = connection.scalar(sa.select(PRODUCT.c.superseded_by).where(PRODUCT.c.product_id == after))
             connection.execute(sa.update(PRODUCT).where(PRODUCT.c.product_id == product_id).values(superseded_by=newer))
         return True
 
@@ -335,8 +353,15 @@ class Catalog:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        waiting = WAITING.get()
         with self._troubles(), self._dialect.engine.connect() as connection:
-            yield connection
+            if waiting is None:
+                yield connection
+                return
+            if waiting.over:
+                raise Unavailable("nobody waits for the answer any more")
+            with self._dialect.asked_by(connection, waiting):
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

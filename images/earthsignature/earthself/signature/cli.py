@@ -150,6 +150,7 @@ def list_products(
     end: Annotated[str | None, typer.Option(help="Acquired before this date or time.")] = None,
     product_id: Annotated[list[str] | None, typer.Option("--id", help="Only products of these ids.")] = None,
     category: Annotated[list[int] | None, typer.Option(help="Only products with one of these CORINE codes.")] = None,
+    least_share: Annotated[float, typer.Option(min=0, max=1, help="Of what has a code, these categories have at least this part.")] = 0,
     limit: Annotated[int | None, typer.Option(help="At most so many.")] = None,
     server: Server = _SERVER,
     tls: Tls = False,
@@ -159,7 +160,15 @@ def list_products(
 ) -> None:
     """List stored products, newest acquisition first; with --json one GeoJSON Feature a line."""
     with _errors(as_json), _client(server, tls, timeout, tls_ca) as client:
-        found = client.find(wkt=wkt, start=start, end=end, product_ids=product_id or (), categories=category or (), limit=limit)
+        found = client.find(
+            wkt=wkt,
+            start=start,
+            end=end,
+            product_ids=product_id or (),
+            categories=category or (),
+            limit=limit,
+            least_share=least_share or None,
+        )
         for feature in found:
             said = feature["properties"]
             _say(feature if as_json else f"{said['creation_date']:<27} {said['cloud_cover']:5.1f} %  {feature['id']}")

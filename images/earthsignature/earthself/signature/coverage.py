@@ -13,6 +13,7 @@ import shapely
 from earthself.signature.rows import Stored
 
 _CELLS = 4  # a degree
+_DOTS = 200  # of the map that are told apart at a glance
 
 
 @dataclass
@@ -37,7 +38,7 @@ def coverage_of(products: Iterable[Stored]) -> Coverage:
             columns = slice(int((west + 180) * _CELLS), max(int(np.ceil((east + 180) * _CELLS)), int((west + 180) * _CELLS) + 1))
             found.cells[rows, columns] += 1
         months = found.segmented if stored.folder is not None else found.described
-        months[f"{stored.product.creation_date:%Y-%m}"] += 1
+        months[stored.product.creation_date.isoformat()[:7]] += 1
     return found
 
 
@@ -53,7 +54,7 @@ def draw(coverage: Coverage, path: Path) -> None:
     if where.size:
         (south, west), (north, east) = where.min(axis=0) / _CELLS - (90, 180), (where.max(axis=0) + 1) / _CELLS - (90, 180)
         margin = max(1.0, 0.05 * max(north - south, east - west))
-        shown = np.ma.masked_equal(coverage.cells, 0)
+        shown = np.ma.masked_equal(_visible(coverage.cells, max(north - south, east - west)), 0)
         drawn = place.imshow(
             shown,
             origin="lower",
@@ -84,6 +85,14 @@ def draw(coverage: Coverage, path: Path) -> None:
     rough = path.with_name(path.name + ".part")
     figure.savefig(rough, format="png", dpi=110)
     rough.replace(path)
+
+
+def _visible(cells: np.ndarray[Any, Any], degrees: float) -> np.ndarray[Any, Any]:
+    """Give each place the most of the cells around it, where a cell would be smaller than a dot of the map."""
+    side = next((side for side in (1, 2, 4, 8) if side * _DOTS >= degrees * _CELLS), 16)
+    rows, columns = cells.shape[0] // side, cells.shape[1] // side
+    most: np.ndarray[Any, Any] = cells.reshape(rows, side, columns, side).max(axis=(1, 3))
+    return most
 
 
 def _months(coverage: Coverage) -> list[str]:

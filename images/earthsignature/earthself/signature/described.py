@@ -22,6 +22,7 @@ from earthself.signature.product import Said
 from earthself.signature.rows import CodeShare, Rows, box_row, micros
 
 _CLASSES = "classification:classes"
+_MOST_PIXELS = 10**15  # the land of the earth in pixels of half a metre
 
 
 def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[Rows, list[tuple[int, str]]]:
@@ -86,25 +87,33 @@ def code_shares_of(product_id: str, classes: Any) -> list[CodeShare]:  # noqa: A
     """Read the histogram that a description carries as `classification:classes` (value, count, and hectares where they are known)."""
     if not classes:
         return []
-    counted: dict[int, tuple[int, Any]] = {}
     try:
-        for entry in classes:
-            pixels = entry.get("count")
-            if pixels is not None and (code := int(entry["value"])):
-                counted[code] = int(pixels), entry.get("hectares")
+        counted = _counted(classes)
         total = sum([pixels for pixels, _ in counted.values()])
-        strange = [code for code, (pixels, _) in counted.items() if code not in ALL_CODES or pixels < 0]
-        shares = [
-            CodeShare(code, pixels, pixels / total if total else 0.0, None if hectares is None else float(hectares))
-            for code, (pixels, hectares) in sorted(counted.items())
-        ]
+        strange = [code for code, (pixels, _) in counted.items() if code not in ALL_CODES or not 0 <= pixels <= _MOST_PIXELS]
+        shares = [CodeShare(code, pixels, pixels / total if total else 0.0, ha) for code, (pixels, ha) in sorted(counted.items())]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadSignature(f"product {product_id}: {_CLASSES} cannot be read ({error!r}); send a list of value and count") from error
     if strange:
         raise BadSignature(
-            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts are not negative"
+            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts go from 0 to {_MOST_PIXELS}"
         )
     return shares
+
+
+def _counted(classes: Any) -> dict[int, tuple[int, float | None]]:  # noqa: ANN401
+    """Give the pixels and hectares of each code; raises `ValueError` and others for what is no list of those."""
+    counted: dict[int, tuple[int, float | None]] = {}
+    for entry in classes:
+        pixels, hectares = entry.get("count"), entry.get("hectares")
+        if pixels is None:
+            continue
+        code, ha = int(entry["value"]), None if hectares is None else float(hectares)
+        if code in counted or (ha is not None and ha < 0):
+            raise ValueError("a value twice, or hectares below 0")
+        counted[code] = int(pixels), ha
+    counted.pop(0, None)
+    return counted
 
 
 def _feature(document: bytes) -> tuple[Mapping[str, Any], Any]:

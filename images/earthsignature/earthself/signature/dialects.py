@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import shapely
 import sqlalchemy as sa
-from earthself.signature.errors import StoreBroken, StoreFull, Unavailable
+from earthself.signature.errors import BadSignature, SignatureError, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
 from earthself.signature.rows import BOX_COLUMNS, CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
+from earthself.signature.waiting import Waiting
 from shapely.geometry.base import BaseGeometry
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine
@@ -26,6 +28,8 @@ _MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, t
 _MICROS_PER_DAY = 86_400_000_000
 _MOST_BOXES = 16
 _BULK = 1000
+_STEPS = 10_000  # of SQLite's machine, some 250 µs
+_CANCEL_SECONDS = 5.0
 _EWKB_SRID = 0x20000000
 
 
@@ -58,6 +62,9 @@ class Dialect(Protocol):
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """The condition that a column has one of these values, which may be many."""
 
+    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
+        """End what the connection is asked inside when the caller gives up: `sqlalchemy.exc.OperationalError`."""
+
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
 
@@ -67,7 +74,7 @@ class Dialect(Protocol):
     def remove(self, connection: Connection, pk: int) -> None:
         """Delete a product's rows."""
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Tell a database that is full, busy or away from one that was asked wrongly."""
 
 
@@ -126,6 +133,16 @@ class Sqlite:
         """Send them as one JSON text."""
         return _among(column, values)
 
+    @contextmanager
+    def asked_by(self, connection: Connection, waiting: Waiting) -> Iterator[None]:
+        """Look between steps."""
+        driver: Any = connection.connection.dbapi_connection
+        driver.set_progress_handler(lambda: waiting.over, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
     def extent(self) -> sa.Select[Any]:
         """Ask the boxes."""
         box = PLACE.c
@@ -153,7 +170,7 @@ class Sqlite:
         connection.execute(sa.delete(PLACE).where(around, PLACE.c.product == pk))
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Read SQLite's own names."""
         name = getattr(error.orig, "sqlite_errorname", "")
         if name == "SQLITE_FULL":
@@ -208,6 +225,18 @@ class Postgres:
         """Send them as one array."""
         return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
 
+    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
+        """Cancel the question."""
+        import psycopg
+
+        driver: Any = connection.connection.dbapi_connection
+
+        def cancel() -> None:
+            with suppress(psycopg.Error):  # away: then nothing is at work, either
+                driver.cancel_safe(timeout=_CANCEL_SECONDS)
+
+        return waiting.ended_by(cancel)
+
     def extent(self) -> sa.Select[Any]:
         """Ask PostGIS."""
         around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
@@ -218,10 +247,7 @@ class Postgres:
         numbers = sa.text("SELECT nextval(pg_get_serial_sequence('product', 'pk')) FROM generate_series(1, :n)")
         keys = list(connection.scalars(numbers, {"n": len(rows.products)}))
         products = ((key, *row[:_AT], _ewkb_hex(row[_AT]), *row[_AT + 1 :]) for key, row in zip(keys, rows.products, strict=True))
-        try:
-            _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
-        except _unique_violation() as error:
-            raise sa.exc.IntegrityError("COPY product", None, error) from error
+        _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
         for table, columns, values in (("layer", LAYER_COLUMNS, rows.layers), (PRODUCT_CODE.name, CODE_COLUMNS, rows.codes)):
             _copy(connection, table, ("product", *columns), ((keys[number], *row) for number, *row in values))
 
@@ -229,13 +255,16 @@ class Postgres:
         """Delete the row; layers and codes follow."""
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Read the SQLSTATE's class."""
+        if isinstance(error, sa.exc.DataError):
+            return BadSignature(f"the database cannot hold or look for that ({str(error.orig).strip()}); send other text")
         state = getattr(error.orig, "sqlstate", None) or ""
         if state in ("53100", "53200"):
             return StoreFull("the database has no room; nothing was stored, try again when there is")
         if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):
-            return Unavailable("the database does not answer; try again")
+            why = " ".join(str(error.orig).split())
+            return Unavailable(f"the database {self.engine.url.render_as_string()} does not answer ({why}); try again, or mend its address")
         return None
 
 
@@ -292,19 +321,19 @@ def _tile(box: tuple[Any, ...]) -> tuple[float, float]:
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    cursor = connection.connection.cursor()
-    with cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    import psycopg
+
+    cursor, statement = connection.connection.cursor(), f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    try:
+        with cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        # SQLAlchemy does not see what is said to the driver itself: told apart as it would.
+        raise sa.exc.DBAPIError.instance(statement, None, error, psycopg.Error, dialect=connection.dialect) from error
 
 
 def _ewkb_hex(wkb: bytes) -> str:
     """Add the SRID to little-endian WKB."""
     (kind,) = struct.unpack_from("<I", wkb, 1)
     return (wkb[:1] + struct.pack("<II", kind | _EWKB_SRID, SRID) + wkb[5:]).hex()
-
-
-def _unique_violation() -> type[Exception]:
-    from psycopg.errors import UniqueViolation
-
-    return UniqueViolation

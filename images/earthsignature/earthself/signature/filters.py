@@ -173,6 +173,8 @@ def _wrapped(shape: BaseGeometry) -> BaseGeometry:
 
 def _ids(product_ids: Iterable[str]) -> frozenset[str]:
     ids = [name for name in product_ids if name]
+    if any("\x00" in name for name in ids):
+        raise BadSignature("a product_id has a NUL in it, which no id has; send ids as ListProductIds gives them")
     if len(ids) > _MOST_IDS:
         raise BadSignature(f"{len(ids)} product_ids in one question; ask for at most {_MOST_IDS} at a time")
     # Old clients assign one bare string to the repeated field, and Python sends its characters one by one.

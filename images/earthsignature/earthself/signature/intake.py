@@ -5,6 +5,7 @@ A batch is synced once and has one transaction. An intake that was ended goes on
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -30,7 +31,10 @@ _Made = tuple[Stored, Path] | str
 
 
 def take_in(store: Store, paths: Iterable[Path], progress: Callable[[Counts], None]) -> Counts:
-    """Store the STAC items of files and folders (whose assets lie beside them) in an opened store; a bad one does not stop the others."""
+    """Store the STAC items of files and folders (whose assets lie beside them) in an opened store; a bad one does not stop the others.
+
+    Raises `StoreFull`, or an `OSError` that says so, where there is no room; what is stored by then stays.
+    """
     counts = Counts()
     processes = os.cpu_count() or 1
     waiting: deque[tuple[list[Path], Future[list[_Made]]]] = deque()
@@ -49,14 +53,18 @@ def take_in(store: Store, paths: Iterable[Path], progress: Callable[[Counts], No
             ready.clear()
             progress(counts)
 
-    with helpers(processes) as pool:
+    with store.making(), helpers(processes) as pool:
         items = _items(paths)
-        while batch := list(islice(items, _SHARE)):
-            waiting.append((batch, pool.submit(_make, batch, store.staging)))
-            if len(waiting) > processes * (_AHEAD + _BATCH // _SHARE):
+        try:
+            while batch := list(islice(items, _SHARE)):
+                waiting.append((batch, pool.submit(_make, batch, store.staging)))
+                if len(waiting) > processes * (_AHEAD + _BATCH // _SHARE):
+                    receive()
+            while waiting:
                 receive()
-        while waiting:
-            receive()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return counts
 
 
@@ -86,6 +94,8 @@ def _make(items: list[Path], staging: Path) -> list[_Made]:
             made.append((made_of_rasters(product, signature.paths, folder), folder))
         except (EarthSelfError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if getattr(error, "retry", False) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise  # a full disk says nothing about the item
             made.append(str(error))
     return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ import typer
 from earthself.signature.terminal import HOME, Database, Home, Json, errors, progress, say
 
 if TYPE_CHECKING:
+    from earthself.signature.archive import Moved
     from earthself.signature.bulk import Counts
 
 app = typer.Typer()
@@ -92,8 +93,13 @@ def export(
     from earthself.signature.store import Store
 
     with errors(as_json), closing(Store.existing(home, database_url)) as store, progress("exported") as show:
-        made = archive.export(store, folder, lambda moved: show(moved.products, moved.of or None))
-    say(asdict(made) if as_json else f"{made.products} products, {made.segmented} with a segmentation, in {folder}")
+        made, moved = archive.export(store, folder, lambda moved: show(moved.products, moved.of or None))
+    say(
+        {**asdict(made), "failed": moved.failed, "errors": moved.errors}
+        if as_json
+        else f"{made.products} products, {made.segmented} with a segmentation, in {folder}"
+    )
+    _end(moved)
 
 
 @app.command(name="import")
@@ -111,6 +117,16 @@ def import_folder(
     with errors(as_json), closing(Store.open(home, database_url)) as store, progress("imported") as show:
         moved = archive.import_archive(store, folder, lambda now: show(now.products, now.of))
     say(asdict(moved) if as_json else f"{moved.products} products, {moved.new} of them new")
+    _end(moved)
+
+
+def _end(moved: Moved) -> None:
+    """End with 1 where products could not be moved."""
+    for error in moved.errors:
+        typer.echo(f"failed   {error}", err=True)
+    if moved.failed:
+        typer.echo(f"earthsignature: {moved.failed} products are not saved or not given back whole; the others are", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -132,7 +148,7 @@ def retain(
 
     now = datetime.now(UTC)
     with errors(as_json), closing(Store.existing(home, database_url)) as store:
-        age = None if acquired_before is None else timedelta(days=acquired_before)
+        age = None if acquired_before is None else retention.days(acquired_before)
         rule = retention.Rule(age, cloudier_than, superseded, product_type, without_segmentation)
         if apply:
             with progress("removed") as show:

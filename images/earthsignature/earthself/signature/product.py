@@ -123,6 +123,11 @@ def from_parts(product_id: str, geometry: Any, properties: Mapping[str, Any]) ->
     return _with_footprint(_said(product_id, properties), geometry)
 
 
+def restored(product_id: str, footprint: Polygon | MultiPolygon, properties: Mapping[str, Any]) -> Product:
+    """Make a product of what a store said of it, whose footprint is cut at the antimeridian already; raises `BadSignature`."""
+    return _said(product_id, properties).with_footprint(footprint)
+
+
 def _with_footprint(said: Said, geometry: Any) -> Product:  # noqa: ANN401
     return said.with_footprint(footprint_of(said.product_id, geometry))
 
@@ -177,6 +182,8 @@ def _instant(product_id: str, key: str, value: Any) -> tuple[datetime, str]:  # 
 def _text(product_id: str, key: str, value: Any) -> str:  # noqa: ANN401
     if not isinstance(value, str):
         raise BadSignature(f"product {product_id}: {key} is {value!r}; send text")
+    if "\x00" in value:
+        raise BadSignature(f"product {product_id}: {key} is {value!r}, which no database keeps; leave the NUL out")
     return value
 
 

@@ -15,6 +15,7 @@ from earthself.signature.store import Store
 from earthself.signature.tables import PRODUCT
 
 _PAGE = 500
+_MOST_DAYS = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Rule:
         return tuple(found)
 
 
+def days(number: float) -> timedelta:
+    """Read an age; raises `BadSignature` for what is none."""
+    if not 0 < number <= _MOST_DAYS:
+        raise BadSignature(f"acquired before {number:g} days ago is no rule; give a number of days above 0, at most {_MOST_DAYS}")
+    return timedelta(days=number)
+
+
 def expired(store: Store, rule: Rule, now: datetime) -> Iterator[Stored]:
     """Give the products that the rule lets go, newest first."""
     conditions, after = rule.conditions(now), None
@@ -70,9 +78,11 @@ def expired(store: Store, rule: Rule, now: datetime) -> Iterator[Stored]:
 def remove(store: Store, rule: Rule, now: datetime, progress: Callable[[int], None]) -> int:
     """Remove them, beside a running server; gives how many. Raises `Unavailable` while a backup is made."""
     removed = 0
-    for stored in expired(store, rule, now):
+    # All that the rule lets go now, and older ones first: without B, which C supersedes, nothing would supersede A any more.
+    going = sorted((stored.product.publication_date, stored.product.product_id) for stored in expired(store, rule, now))
+    for _, name in going:
         try:
-            store.delete(stored.product.product_id)
+            store.delete(name)
         except NotFound:
             continue
         removed += 1

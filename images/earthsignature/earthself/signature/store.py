@@ -15,6 +15,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,10 @@ class Store:
 
     @classmethod
     def existing(cls, home: Path, database_url: str | None = None) -> Store:
-        """Point at a store that is there and up to date, without its lock: for what may go on beside its server. Raises `NotFound`."""
+        """Point at a store that is there and up to date, without its lock: for what may go on beside its server.
+
+        Raises `NotFound` where there is none, `StoreBroken` for one of an older version, or a folder and a database of different stores.
+        """
         store = cls(home, database_url)
         version = store.catalog.version() if store.catalog.exists() else None
         if version is None:
@@ -74,6 +78,11 @@ class Store:
             )
         if version != VERSION:
             raise StoreBroken(f"the tables of {home} are of version {version}, this program knows {VERSION}; run `earthsignature migrate`")
+        if pairing.read_id(home) != store.catalog.store_id():
+            raise StoreBroken(
+                f"{home} and the database {store.catalog.name} do not belong together; give the --home and the --database-url that the "
+                "products were stored with"
+            )
         return store
 
     def lock(self, *, beside_server: bool = False) -> None:
@@ -131,6 +140,15 @@ class Store:
         """Where products are made for `keep_all`."""
         return self._shelves.staging
 
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Leave no product half-made in `staging` when this ends early; for a store that nobody else writes to."""
+        try:
+            yield
+        finally:
+            for folder in filter(Path.is_dir, self.staging.iterdir()):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def upload(self) -> Upload:
         """Make a place for the files of a new product."""
         return self._shelves.upload()
@@ -182,11 +200,10 @@ class Store:
         """Store a product of another store, with copies of its files; raises `StoreBroken` where they are not what it says."""
         name = stored.product.product_id
         known = self.catalog.get(name)
-        if known is not None and known.folder is not None and not (self._shelves.products / known.folder).is_dir():
-            known = None  # lost: it is given back
-        if known is not None and known.folder is not None and known.digest == stored.digest:
+        if known is not None and known.folder is not None:
             _compare(known, stored, all_layers=True)
-            return "known"
+            if self._is_whole(known, self._shelves.products / known.folder):
+                return "known"
         with self.upload() as upload:
             folder = upload.prepared()
             names = [rasters.file_name(layer.name) for layer in stored.layers] + ([CLASSES] if stored.classes_sha256 else [])
@@ -194,11 +211,12 @@ class Store:
                 for file in names:
                     shutil.copyfile(source / file, folder / file)
             except FileNotFoundError as error:
-                raise StoreBroken(f"{error.filename} is gone, which product {name} needs; export again") from error
+                raise StoreBroken(f"{error.filename} is gone, which product {name} needs; export again from a store that has it") from error
             for layer in stored.layers:
                 if not rasters.is_whole(folder / rasters.file_name(layer.name), layer):
                     raise StoreBroken(
-                        f"{source}/{rasters.file_name(layer.name)} is damaged: its pixels are not those of {name}; export again"
+                        f"{source}/{rasters.file_name(layer.name)} is damaged: its pixels are not those of {name}; "
+                        "delete that folder and export again"
                     )
             return self._keep(stored, folder, all_layers=True)
 
@@ -308,6 +326,12 @@ class Store:
                 if one.name not in owned:
                     one.take_out()
             raise
+
+    def _is_whole(self, stored: Stored, folder: Path) -> bool:
+        files = {layer: folder / rasters.file_name(layer.name) for layer in stored.layers}
+        if stored.classes_sha256 and not (folder / CLASSES).is_file():
+            return False
+        return all(path.is_file() and path.stat().st_size == layer.size and rasters.is_whole(path, layer) for layer, path in files.items())
 
     def _heal(self, known: Stored, place: str, new: Stored, folder: Path) -> None:
         """Put back what the product lost or what cannot be read any more; the new files hold the same."""

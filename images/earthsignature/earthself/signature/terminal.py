@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -22,12 +23,20 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON for machines.")]
 
 @contextmanager
 def errors(as_json: bool) -> Iterator[None]:
-    """End with the message and exit code of an error of ours."""
+    """End with the message and exit code of an error of ours, or of a disk that is full or not there."""
     try:
         yield
     except EarthSelfError as error:
         typer.echo(json.dumps({"error": str(error), "retry": error.retry}) if as_json else f"earthsignature: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # who reads our output has enough
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = f"{error.filename or 'the disk'}: {error.strerror or error}"
+        text = f"{what}; {'make room, and call it again' if full else 'give another path, or look after this one'}"
+        typer.echo(json.dumps({"error": text, "retry": full}) if as_json else f"earthsignature: {text}", err=True)
+        raise typer.Exit(75 if full else 1) from error
 
 
 def say(text: Any) -> None:  # noqa: ANN401 - text, or what JSON can hold
