@@ -22,7 +22,7 @@ import grpc
 from earthself.data.errors import BadInput
 from earthself.signature import errors, services
 from earthself.signature.access import CALLER, Access
-from earthself.signature.limits import Admission, Limits
+from earthself.signature.limits import GONE, Admission, Limits
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
@@ -37,7 +37,7 @@ _STATUS = (
     ((errors.NotFound,), grpc.StatusCode.NOT_FOUND),
     ((errors.NotAuthenticated,), grpc.StatusCode.UNAUTHENTICATED),
     ((errors.NotPermitted,), grpc.StatusCode.PERMISSION_DENIED),
-    ((errors.TooBusy, errors.StoreFull), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ((errors.TooBusy, errors.TooMuch, errors.StoreFull), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ((errors.TooSlow,), grpc.StatusCode.DEADLINE_EXCEEDED),
     ((errors.StoreBroken,), grpc.StatusCode.DATA_LOSS),
     ((errors.Unavailable,), grpc.StatusCode.UNAVAILABLE),
@@ -62,7 +62,7 @@ _COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Defl
 
 
 class Workers:
-    """The threads that calls are worked on. Polygons have few of their own, since they take a second and 50 MB each."""
+    """The threads that calls are worked on. Polygons have few of their own, since each keeps a process busy."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="earthsignature")
@@ -254,16 +254,17 @@ class _Answers:
         self._content: bytes | None = content
         self._messages: Iterator[Any] = iter(())
         self._failed: Exception | None = None
-        self._stopped = False
+        self._gone = threading.Event()
         self._lock = threading.Lock()
 
     def next(self, most: int) -> list[bytes]:
         """Make the next answers, at least one, as many as are small and quick; none at the end."""
+        GONE.set(self._gone)
         with self._lock:
             try:
                 return self._made(most)
             finally:
-                if self._stopped:
+                if self._gone.is_set():
                     self._close()
 
     def _made(self, most: int) -> list[bytes]:
@@ -275,7 +276,7 @@ class _Answers:
             if self._content is not None:
                 content, self._content = self._content, None
                 self._messages = self._method.function(self._method.request(content))
-            while not self._stopped and len(made) < most and size < _BATCH_BYTES and (not made or time.monotonic() < end):
+            while not self._gone.is_set() and len(made) < most and size < _BATCH_BYTES and (not made or time.monotonic() < end):
                 message = next(self._messages, None)
                 if message is None:
                     break
@@ -289,8 +290,8 @@ class _Answers:
         return made
 
     def stop(self) -> None:
-        """Make no more: what is at work ends with the message that it is at."""
-        self._stopped = True
+        """Make no more: what is at work ends with the message that it is at, or where it looks at `GONE`."""
+        self._gone.set()
         if self._lock.acquire(blocking=False):
             try:
                 self._close()

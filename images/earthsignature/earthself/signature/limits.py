@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
-from earthself.signature.errors import BadSignature, TooBusy
+from earthself.signature.errors import BadSignature, TooBusy, Unavailable
 
 _LEVELS = 8  # of brackets: collections in a collection have 5, and deeper ones only cost the parser its stack
 _BRACKET = re.compile(r"[()]")
 _QUESTION = 4 << 20  # 10,000 ids and an area fit
 _CHUNK = 16 << 20
 _POLYGONS = 64 << 20  # geobuf grows eightfold when it is parsed
+GONE: ContextVar[threading.Event] = ContextVar("GONE", default=threading.Event())  # noqa: B039 - the default is never set
+"""Set once nobody waits any more for the answers of the call that runs."""
+
+
+def check_wanted() -> None:
+    """Look in the middle of long work whether its call goes on; raises `Unavailable` when it has ended."""
+    if GONE.get().is_set():
+        raise Unavailable("the call ended before its answer was made")
 
 
 @dataclass(frozen=True)
