@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from earthself.data.dates import format_instant
 from earthself.signature.dialects import dialect_of
-from earthself.signature.errors import NotFound, SignatureError, StoreBroken, Unavailable
+from earthself.signature.errors import BadSignature, NotFound, SignatureError, StoreBroken, Unavailable
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
 from earthself.signature.rows import Rows, Stored, instant, row_of, stored_of
-from earthself.signature.scan import Scan, Search
+from earthself.signature.scan import Scan, Search, possible
 from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
@@ -211,17 +211,37 @@ class Catalog:
         raise SignatureError("other writers store the same products at the same time; let one of them finish, then try again")
 
     def supersede(self, product_id: str, newer: str) -> bool:
-        """Note that a newer product of the same observation supersedes one; False when that was known. Raises `NotFound`."""
+        """Note that a newer product of the same observation supersedes one; False when that was known.
+
+        Raises `NotFound`, and `BadSignature` for products that would supersede each other, of which none would be left.
+        """
+        if product_id == newer:
+            raise BadSignature(f"product {newer} cannot supersede itself; name the newer one")
         with self._writing() as connection:
-            two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_([product_id, newer]))
+            two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_(possible([product_id, newer])))
             known = {row.product_id: row.superseded_by for row in connection.execute(two)}
             for name in (product_id, newer):
                 if name not in known:
                     raise NotFound(f"product {name!r} is not stored; list what there is with ListProductIds or `earthsignature list`")
             if known[product_id] == newer:
                 return False
+            self._check_no_ring(connection, product_id, newer)
             connection.execute(sa.update(PRODUCT).where(PRODUCT.c.product_id == product_id).values(superseded_by=newer))
         return True
+
+    @staticmethod
+    def _check_no_ring(connection: Connection, product_id: str, newer: str) -> None:
+        before: str | None = newer
+        seen = {newer}
+        while before := connection.scalar(sa.select(PRODUCT.c.superseded_by).where(PRODUCT.c.product_id == before)):
+            if before == product_id:
+                raise BadSignature(
+                    f"product {newer} is superseded by {product_id} already, directly or by way of others, "
+                    "which then cannot be superseded by it"
+                )
+            if before in seen:
+                return  # of an older version
+            seen.add(before)
 
     def remove(self, product_id: str, folder: str | None) -> bool:
         """Forget a product, if its rasters still lie in that folder; tells whether it was there."""
@@ -242,7 +262,7 @@ class Catalog:
     def get(self, product_id: str) -> Stored | None:
         """Find one product by its id."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(PRODUCT).where(PRODUCT.c.product_id == product_id)).all()
+            rows = connection.execute(sa.select(PRODUCT).where(PRODUCT.c.product_id.in_(possible([product_id])))).all()
             return next(iter(_together(connection, rows, details=True)), None)
 
     def find(self, query: Query, *, details: bool = True) -> Iterator[Stored]:
