@@ -56,6 +56,7 @@ _POLYGONS = (
     "snapearth.api.v2.database.DatabaseProductService.ListSegmentation",
 )
 _POLYGON_THREADS = 2
+_LONGEST_TEXT = 2000  # bytes, of which the wire may make three times as many; clients take 8 kB
 COMPRESSION = "earthself-compression"
 """Metadata by which a client asks for compressed answers: gRPC itself hides from a server what its client can read."""
 _COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
@@ -243,7 +244,7 @@ class _Call:
                 _LOG.exception("%s failed", self._method.described.full_name)
             elif isinstance(error, (errors.AccessRefused, errors.TooBusy, errors.TooSlow)):
                 _LOG.info("%s from %s was refused: %s", self._method.described.full_name, self.address, text)
-            await self._context.abort(status, text, _PUSHBACK if isinstance(error, errors.TooBusy) else ())
+            await self._context.abort(status, _short(text), _PUSHBACK if isinstance(error, errors.TooBusy) else ())
 
 
 class _Answers:
@@ -313,6 +314,12 @@ def _address(peer: str) -> str:
     """Give the host of a gRPC peer such as `ipv4:127.0.0.1:4242`: all its connections count as one caller."""
     kind, _, rest = peer.partition(":")
     return rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]") if kind in ("ipv4", "ipv6") else peer
+
+
+def _short(text: str) -> str:
+    """Cut a message so that it fits into what every client takes of metadata, however much of the request it repeats."""
+    content = text.encode(errors="replace")
+    return text if len(content) <= _LONGEST_TEXT else content[: _LONGEST_TEXT - 3].decode(errors="ignore") + "…"
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -125,13 +125,22 @@ def _server(store: Store, calls: Calls, settings: ServerSettings) -> tuple[grpc.
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings, certificates: Certificates | None) -> int:
-    where = f"{settings.host}:{settings.port}"
+    where = (
+        f"[{settings.host}]:{settings.port}"
+        if settings.host.count(":") > 1 and "[" not in settings.host
+        else f"{settings.host}:{settings.port}"
+    )
     try:
         if certificates is None:
             return server.add_insecure_port(where)
         return server.add_secure_port(where, certificates.credentials())
     except RuntimeError as error:
         raise errors.SignatureError(f"cannot listen on {where} (in use?); give another --port, or 0 for a free one") from error
+
+
+def in_brackets(host: str) -> str:
+    """Write an address of IPv6 as it stands before a port: without brackets gRPC would take its last part for the port."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:

@@ -23,7 +23,7 @@ from earthself.data.area import Area
 from earthself.data.errors import BadInput
 from earthself.signature.earth import EARTH, area_ha
 from earthself.signature.errors import BadSignature, StoreBroken
-from earthself.signature.filters import ALL_CODES
+from earthself.signature.filters import code_of
 from earthself.signature.rasters import MOST_PIXELS, MOST_SIDE, writable
 from pyproj import Transformer
 from rasterio.errors import RasterioError
@@ -105,11 +105,11 @@ def classes_of(features: Iterable[Any], product_id: str) -> list[ClassPolygon]:
     for number, feature in enumerate(features):
         where = f"product {product_id}: feature {number}"
         category = (feature.get("properties") or {}).get("category")
-        text = str(category)
-        if isinstance(category, bool) or not (text.isascii() and text.isdigit() and int(text) in ALL_CODES):
+        code = code_of(category)
+        if code is None:
             raise BadSignature(f"{where} has the category {category!r}; send a CORINE Land Cover code such as 3, 31 or 311")
         try:
-            found.append(ClassPolygon(int(text), Area.from_conf(feature["geometry"]).geometry))
+            found.append(ClassPolygon(code, Area.from_conf(feature["geometry"]).geometry))
         except BadInput as error:
             raise BadSignature(f"{where}: {error}") from error
     if not found:
