@@ -213,12 +213,12 @@ class _Call:
 
     async def _next(self) -> bytes | None:
         """Give the next message, None at the end."""
-        seconds = self._shared.limits.silence
+        seconds = self._shared.limits.seconds_of(self._method.most_bytes)
         try:
             async with asyncio.timeout(seconds):
                 content = await self._context.read()
         except TimeoutError as error:
-            raise errors.TooSlow(f"no message came for {seconds:g} s; send without pauses, or end the call") from error
+            raise errors.TooSlow(f"no message came for {seconds:.3g} s; send without pauses, or end the call") from error
         if content is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
             return None
         if len(content) > self._method.most_bytes:

@@ -153,6 +153,9 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # gRPC's own minima of 5 minutes, and 2 hours without a call, hang up on clients that wait for polygons.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(limits.pings * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_connection_idle_ms", 600_000),
     ]
 
