@@ -13,6 +13,7 @@ import shapely
 import sqlalchemy as sa
 from earthself.signature.dialects import Dialect
 from earthself.signature.filters import Query
+from earthself.signature.limits import check_wanted
 from earthself.signature.tables import PRODUCT, PRODUCT_CODE
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
@@ -68,6 +69,7 @@ class Scan:
         """Give the next rows of `PRODUCT`, at most so many; fewer only at the end. `keys_only`: with `pk`, and what the scan needs."""
         found: list[SqlRow[Any]] = []
         while len(found) < most:
+            check_wanted()  # an area that meets next to nothing goes through everything
             # Where shapely decides, a good part of the rows may not count.
             batch = most - len(found) if self._area is None else max(_LEAST, min(_MOST, 2 * (most - len(found))))
             rows = connection.execute(self._selection(batch, keys_only)).all()
