@@ -416,6 +416,25 @@ def test_a_reader_that_takes_nothing_is_hung_up_on_and_can_ask_for_the_rest(tmp_
         assert len(seen) == 12
 
 
+def test_a_product_whose_caller_has_gone_keeps_its_turn_until_it_is_stored(tmp_path):
+    """A thread cannot be ended: callers that give up and come again would take all threads, those of readers, too."""
+    large = replace(GRID, width=4000, height=4000)
+    codes = np.random.default_rng(5).choice(np.array([111, 211, 311, 312, 512], "uint16"), (4000, 4000))
+    data = geobuf.encode(feature("P", large))
+    asked = v1.CreateProductRequest(data=data, **layers(codes, grid=large)).SerializeToString()
+    options = [("grpc.max_send_message_length", -1)]
+    with impatient(tmp_path / "home", writes=1, queue=0.1) as target, grpc.insecure_channel(target, options=options) as channel:
+        create = channel.unary_unary(f"/{V1}/CreateProduct")
+        first = create.future(asked, timeout=120)
+        wait_for(lambda: list((tmp_path / "home" / "staging").glob("*/product")))
+        first.cancel()
+        with pytest.raises(grpc.RpcError, match=r"no turn came within 0\.1 s"):
+            create(asked, timeout=120)
+        with SignatureClient(target, timeout=60) as client:
+            wait_for(lambda: list(client.find()), seconds=120)
+            assert client.create(feature("P", large), layers(codes, grid=large)) == "known"
+
+
 class Http2:
     """A connection of which each frame is ours to send."""
 

@@ -72,11 +72,25 @@ class Workers:
 
     async def run(self, function: Callable[..., Any], *arguments: Any, polygons: bool = False) -> Any:  # noqa: ANN401 - any messages
         """Do it in a thread, which knows the caller's name."""
+        return await asyncio.wrap_future(self._begun(function, *arguments, polygons=polygons))
+
+    async def run_to_end(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        """Do it in a thread, and wait for its end also when the call ends: until then it costs what a call that runs does."""
+        future = self._begun(function, *arguments)
+        working = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.gather(working, return_exceptions=True)
+            raise
+
+    def _begun(self, function: Callable[..., Any], *arguments: Any, polygons: bool = False) -> Future[Any]:  # noqa: ANN401
         pool = self._polygons if polygons else self._pool
-        future = pool.submit(contextvars.copy_context().run, function, *arguments)
+        future: Future[Any] = pool.submit(contextvars.copy_context().run, function, *arguments)
         self._working.add(future)
         future.add_done_callback(self._working.discard)
-        return await asyncio.wrap_future(future)
+        return future
 
     async def close(self, seconds: float) -> bool:
         """Begin nothing new, and wait so long for what is at work; tells whether all of it ended."""
@@ -163,7 +177,7 @@ class _Call:
 
     async def run(self) -> None:
         """Receive, work, answer."""
-        described, work = self._method.described, self._shared.workers.run
+        described = self._method.described
         if described.client_streaming:
             await self._receive()
             return
@@ -173,7 +187,7 @@ class _Call:
         if described.server_streaming:
             await self._answers(content)
         else:
-            await self._write(await work(_unary, self._method, content))
+            await self._write(await self._shared.workers.run_to_end(_unary, self._method, content))
 
     async def _receive(self) -> None:
         work = self._shared.workers.run
