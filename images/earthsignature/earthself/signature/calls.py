@@ -235,9 +235,10 @@ class _Call:
             raise errors.TooSlow(f"no message came for {seconds:.3g} s; send without pauses, or end the call") from error
         if content is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
             return None
-        if len(content) > self._method.most_bytes:
-            name = self._method.described.name
-            raise errors.BadSignature(f"a message of {len(content)} bytes to {name}; it takes at most {self._method.most_bytes}")
+        size, most, name = len(content), self._method.most_bytes, self._method.described.name
+        if size > most:
+            del content  # which the error would keep
+            raise errors.BadSignature(f"a message of {size} bytes to {name}; it takes at most {most}")
         return bytes(content)
 
     async def _write(self, content: bytes) -> None:
