@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 import shapely
+import sqlalchemy as sa
 from earthself.data.area import Area
-from earthself.signature import filters, product
+from earthself.signature import filters, product, scan
 from earthself.signature.catalog import Catalog
-from earthself.signature.errors import BadSignature
+from earthself.signature.errors import BadSignature, Unavailable
 from earthself.signature.rasters import Grid, Layer
 from earthself.signature.rows import Stored, code_shares
+from earthself.signature.waiting import WAITING, Waiting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.affinity import rotate
@@ -158,6 +161,34 @@ def test_products_come_newest_first_over_many_pages(catalog, monkeypatch):
     assert found(catalog, limit=30) == expected[:30]
     east = [name for name in expected if int(name[1:]) >= 35]
     assert found(catalog, wkt=box(3.5, 0, 8, 1).wkt, limit=28) == east[:28]
+
+
+def test_a_search_that_finds_nothing_ends_with_its_call(catalog, monkeypatch):
+    """The area goes round all products: none meets it, and there is no message between two of which a call could end."""
+    monkeypatch.setattr(scan, "_LEAST", 1)
+    monkeypatch.setattr(scan, "_MOST", 1)
+    for number in range(3):
+        catalog.put(stored(f"P{number}", box(number, 0, number + 1, 1)))
+    around = box(-10, -10, 20, 20) - box(-5, -5, 15, 15)
+    assert found(catalog, wkt=around.wkt) == []
+
+    monkeypatch.setattr(catalog._dialect, "meets", lambda _: None)  # shapely decides, also where the database could
+
+    def asked():
+        waiting = Waiting()
+        WAITING.set(waiting)
+        selected = []
+
+        def gives_up(*_):
+            selected.append(1)
+            waiting.give_up()
+
+        sa.event.listen(catalog._dialect.engine, "after_cursor_execute", gives_up)
+        with pytest.raises(Unavailable, match="nobody waits"):
+            found(catalog, wkt=around.wkt)
+        return selected
+
+    assert len(contextvars.copy_context().run(asked)) <= 2
 
 
 def test_a_raster_over_a_pole_is_found_from_all_sides(catalog):

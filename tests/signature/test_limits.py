@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import h2.config
+import h2.connection
+import h2.events
 import numpy as np
 import pytest
 import shapely
@@ -379,7 +382,7 @@ def impatient(home, **limits):
 
 @pytest.mark.parametrize(("service", "method"), [(V1, "ListProductIds"), (OWN, "Create")])
 def test_who_begins_a_call_and_sends_nothing_is_hung_up_on(tmp_path, service, method):
-    with impatient(tmp_path / "home", silence=0.3) as target, grpc.insecure_channel(target) as channel:
+    with impatient(tmp_path / "home", silence=0.3, slowest=1e12) as target, grpc.insecure_channel(target) as channel:
         never = threading.Event()
         call = channel.stream_stream(f"/{service}/{method}")(iter(never.wait, True), timeout=60)
         with pytest.raises(grpc.RpcError) as hung_up:
@@ -411,3 +414,83 @@ def test_a_reader_that_takes_nothing_is_hung_up_on_and_can_ask_for_the_rest(tmp_
                 before = (tmp_path / "home.log").read_text().count("took no message")
                 wait_for(lambda before=before: (tmp_path / "home.log").read_text().count("took no message") > before)
         assert len(seen) == 12
+
+
+def test_a_product_whose_caller_has_gone_keeps_its_turn_until_it_is_stored(tmp_path):
+    """A thread cannot be ended: callers that give up and come again would take all threads, those of readers, too."""
+    large = replace(GRID, width=4000, height=4000)
+    codes = np.random.default_rng(5).choice(np.array([111, 211, 311, 312, 512], "uint16"), (4000, 4000))
+    data = geobuf.encode(feature("P", large))
+    asked = v1.CreateProductRequest(data=data, **layers(codes, grid=large)).SerializeToString()
+    options = [("grpc.max_send_message_length", -1)]
+    with impatient(tmp_path / "home", writes=1, queue=0.1) as target, grpc.insecure_channel(target, options=options) as channel:
+        create = channel.unary_unary(f"/{V1}/CreateProduct")
+        first = create.future(asked, timeout=120)
+        wait_for(lambda: list((tmp_path / "home" / "staging").glob("*/product")))
+        first.cancel()
+        with pytest.raises(grpc.RpcError, match=r"no turn came within 0\.1 s"):
+            create(asked, timeout=120)
+        with SignatureClient(target, timeout=60) as client:
+            wait_for(lambda: list(client.find()), seconds=120)
+            assert client.create(feature("P", large), layers(codes, grid=large)) == "known"
+
+
+class Http2:
+    """A connection of which each frame is ours to send."""
+
+    def __init__(self, target):
+        host, _, port = target.partition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.frames = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.frames.initiate_connection()
+
+    def send(self):
+        self.socket.sendall(self.frames.data_to_send())
+
+    def events(self):
+        """What came, at least one byte of it."""
+        events = self.frames.receive_data(self.socket.recv(65536))
+        self.send()
+        return events
+
+
+def test_a_large_message_may_take_longer_than_a_pause_between_two(tmp_path):
+    with impatient(tmp_path / "home", silence=0.3) as target:
+        http, sent = Http2(target), bytes(100_000)
+        said = {":method": "POST", ":scheme": "http", ":authority": target, ":path": f"/{V1}/CreateProduct", "te": "trailers"}
+        stream = http.frames.get_next_available_stream_id()
+        http.frames.send_headers(stream, list({**said, "content-type": "application/grpc"}.items()))
+        http.frames.send_data(stream, b"\0" + len(sent).to_bytes(4, "big"))
+        for start in range(0, len(sent), 10_000):
+            http.send()
+            threading.Event().wait(0.08)
+            while http.frames.local_flow_control_window(stream) < 10_000:
+                http.events()
+            http.frames.send_data(stream, sent[start : start + 10_000], end_stream=start == 90_000)
+        http.send()
+        trailers = {}
+        while b"grpc-status" not in trailers:
+            for event in http.events():
+                trailers |= dict(getattr(event, "headers", None) or ())
+        assert trailers[b"grpc-status"] == b"3", trailers
+        assert b"the bytes sent are no" in trailers[b"grpc-message"]
+        http.socket.close()
+
+
+@pytest.mark.parametrize(("apart", "kept"), [(0.3, True), (0.0, False)], ids=["now and then", "without a pause"])
+def test_a_connection_is_kept_open_by_pings_but_not_by_a_flood_of_them(tmp_path, apart, kept):
+    """As clients in Go and Java keep a quiet one open; 5 at the least interval, where gRPC hangs up at the third that is too early."""
+    with impatient(tmp_path / "home", pings=0.2) as target:
+        http, answered, refused = Http2(target), 0, False
+        for number in range(5):
+            http.frames.ping(number.to_bytes(8, "big"))
+            http.send()
+            while not refused and answered <= number:
+                events = http.events()
+                answered += sum(isinstance(event, h2.events.PingAckReceived) for event in events)
+                refused = any(isinstance(event, h2.events.ConnectionTerminated) for event in events)
+            if refused:
+                break
+            threading.Event().wait(apart)
+        assert (answered == 5 and not refused) == kept
+        http.socket.close()

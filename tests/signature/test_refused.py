@@ -252,3 +252,47 @@ def test_nothing_that_was_refused_left_a_file(server, client):
     stored = {feature["id"] for feature in client.find()}
     assert len(list((home / "products").glob("*/*"))) == len(stored)
     assert list((home / "staging").iterdir()) == []
+
+
+@pytest.mark.parametrize("area", ["CURVEPOLYGON((15 48,16 48,16 49,15 48))", "CIRCULARSTRING(15 48,16 48,16 49)"])
+@pytest.mark.parametrize("method", ["v1.ListSegmentation", "v2.ListProductIds"])
+def test_curves_are_refused_as_areas(call, method, area):
+    with pytest.raises(BadSignature, match=r"cannot be read .*Nonlinear geometry types are not currently supported.*; send a POLYGON"):
+        call(method, wkt=area)
+
+
+def test_a_category_of_thousands_of_digits_is_refused(call):
+    with pytest.raises(BadSignature, match=r"category '1111.* is no CORINE"):
+        call("v1.ListProductIds", categories=["1" * 5000])
+    with pytest.raises(BadSignature, match=r"has the category '1111"):
+        call("v2.CreateProduct", product=_classes(_class("1" * 5000)))
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "☃" * 100_000], ids=["ascii", "unicode"])
+def test_an_error_that_repeats_what_was_sent_still_arrives(client, call, name):
+    with pytest.raises(NotFound, match=r"^product '.*…$"):
+        client.get(name)
+    with pytest.raises(BadSignature, match=r"^category"):
+        call("v1.ListProductIds", categories=[name])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\u2028"], ids=["nul", "line", "separator"])
+def test_an_id_that_no_product_can_have_is_not_stored(client, call, name):
+    assert call("v1.ListSegmentation", product_ids=[name]) == []
+    assert list(client.find(product_ids=[name])) == []
+    for asked in (lambda: client.get(name), lambda: client.delete(name), lambda: client.supersede(name, "other")):
+        with pytest.raises(NotFound, match=r"is not stored"):
+            asked()
+
+
+def test_products_do_not_supersede_each_other_in_a_ring(client):
+    """Whoever removes what is superseded would remove all of them."""
+    for name in ("R1", "R2", "R3"):
+        client.create(feature(name), layers(CODES))
+    with pytest.raises(BadSignature, match=r"R1 cannot supersede itself"):
+        client.supersede("R1", "R1")
+    assert client.supersede("R1", "R2")
+    assert client.supersede("R2", "R3")
+    with pytest.raises(BadSignature, match=r"R1 is superseded by R3 already, .*which then cannot be superseded by it"):
+        client.supersede("R3", "R1")
+    assert [one["id"] for one in client.find(product_ids=["R1", "R2", "R3"], current=True)] == ["R3"]

@@ -111,7 +111,7 @@ def test_32_slow_readers_of_polygons_stay_below_300_mb(polygons):
 
 
 def test_a_call_that_waits_for_a_thread_and_is_given_up_is_not_begun(polygons):
-    """Of 64 that ask for polygons at once and go, those that no thread came to read nothing."""
+    """Of 64 that ask for polygons at once and go, those that no thread came to start no process, which reads 13 MB to begin."""
     before, read = given_up(polygons), bytes_read(polygons.process.pid)
     with opened(polygons.target) as channel, SignatureClient(polygons.target, timeout=60) as client:
         calls = [listing(channel, V2, v2.ListSegmentationRequest(product_ids=["P0000"]).SerializeToString()) for _ in range(64)]
@@ -120,7 +120,7 @@ def test_a_call_that_waits_for_a_thread_and_is_given_up_is_not_begun(polygons):
             call.cancel()
         wait_for(lambda: given_up(polygons) > before)
         assert next(client._rpc.stream(V2, "ListSegmentation", v2.ListSegmentationRequest(product_ids=["P0000"])))
-    assert bytes_read(polygons.process.pid) - read < 20 * 600_000
+    assert bytes_read(polygons.process.pid) - read < 20 * 13_000_000
 
 
 def test_a_whole_product_of_many_megabytes_is_read_as_it_is_taken(tmp_path):

@@ -220,3 +220,10 @@ def test_who_connects_and_says_nothing_keeps_nobody_waiting(secure, ca):
     finally:
         for one in silent:
             one.close()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+def test_a_server_listens_on_the_address_and_the_port_that_it_was_given(tmp_path, host):
+    with running_server(tmp_path / "home", "--host", host) as running, SignatureClient(running.target, timeout=20) as client:
+        assert running.target.rpartition(":")[0] == (host if host == "localhost" else "[::1]")
+        assert client.health()

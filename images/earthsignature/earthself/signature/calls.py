@@ -38,7 +38,7 @@ _STATUS = (
     ((errors.NotFound,), grpc.StatusCode.NOT_FOUND),
     ((errors.NotAuthenticated,), grpc.StatusCode.UNAUTHENTICATED),
     ((errors.NotPermitted,), grpc.StatusCode.PERMISSION_DENIED),
-    ((errors.TooBusy, errors.StoreFull), grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ((errors.TooBusy, errors.TooMuch, errors.StoreFull), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ((errors.TooSlow,), grpc.StatusCode.DEADLINE_EXCEEDED),
     ((errors.StoreBroken,), grpc.StatusCode.DATA_LOSS),
     ((errors.Unavailable,), grpc.StatusCode.UNAVAILABLE),
@@ -57,13 +57,14 @@ _POLYGONS = (
     "snapearth.api.v2.database.DatabaseProductService.ListSegmentation",
 )
 _POLYGON_THREADS = 2
+_LONGEST_TEXT = 2000  # bytes, of which the wire may make three times as many; clients take 8 kB
 COMPRESSION = "earthself-compression"
 """Metadata by which a client asks for compressed answers: gRPC itself hides from a server what its client can read."""
 _COMPRESSIONS = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 
 
 class Workers:
-    """The threads that calls are worked on. Polygons have few of their own, since they take a second and 50 MB each."""
+    """The threads that calls are worked on. Polygons have few of their own, since each keeps a process busy."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="earthsignature")
@@ -72,11 +73,25 @@ class Workers:
 
     async def run(self, function: Callable[..., Any], *arguments: Any, polygons: bool = False) -> Any:  # noqa: ANN401 - any messages
         """Do it in a thread, which knows the caller's name."""
+        return await asyncio.wrap_future(self._begun(function, *arguments, polygons=polygons))
+
+    async def run_to_end(self, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+        """Do it in a thread, and wait for its end also when the call ends: until then it costs what a call that runs does."""
+        future = self._begun(function, *arguments)
+        working = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.gather(working, return_exceptions=True)
+            raise
+
+    def _begun(self, function: Callable[..., Any], *arguments: Any, polygons: bool = False) -> Future[Any]:  # noqa: ANN401
         pool = self._polygons if polygons else self._pool
-        future = pool.submit(contextvars.copy_context().run, function, *arguments)
+        future: Future[Any] = pool.submit(contextvars.copy_context().run, function, *arguments)
         self._working.add(future)
         future.add_done_callback(self._working.discard)
-        return await asyncio.wrap_future(future)
+        return future
 
     async def close(self, seconds: float) -> bool:
         """Begin nothing new, and wait so long for what is at work; tells whether all of it ended."""
@@ -163,7 +178,7 @@ class _Call:
 
     async def run(self) -> None:
         """Receive, work, answer."""
-        described, work = self._method.described, self._shared.workers.run
+        described = self._method.described
         if described.client_streaming:
             await self._receive()
             return
@@ -173,7 +188,7 @@ class _Call:
         if described.server_streaming:
             await self._answers(content)
         else:
-            await self._write(await work(_unary, self._method, content))
+            await self._write(await self._shared.workers.run_to_end(_unary, self._method, content))
 
     async def _receive(self) -> None:
         work = self._shared.workers.run
@@ -187,18 +202,11 @@ class _Call:
             await asyncio.shield(work(creation.discard))
 
     async def _answers(self, content: bytes) -> None:
-        answers, waiting = _Answers(self._method, content), Waiting()
-        WAITING.set(waiting)
-        most = 1
+        answers = _Answers(self._method, content)
         try:
-            while True:
-                batch: list[bytes] = await self._shared.workers.run(answers.next, most, polygons=self._method.polygons)
-                if not batch:
-                    return
-                await self._send(batch)
-                most = _BATCH
+            while not answers.ended:
+                await self._send(await self._shared.workers.run(answers.next, polygons=self._method.polygons))
         finally:
-            waiting.give_up()
             answers.stop()
 
     async def _send(self, batch: list[bytes]) -> None:
@@ -215,17 +223,18 @@ class _Call:
 
     async def _next(self) -> bytes | None:
         """Give the next message, None at the end."""
-        seconds = self._shared.limits.silence
+        seconds = self._shared.limits.seconds_of(self._method.most_bytes)
         try:
             async with asyncio.timeout(seconds):
                 content = await self._context.read()
         except TimeoutError as error:
-            raise errors.TooSlow(f"no message came for {seconds:g} s; send without pauses, or end the call") from error
+            raise errors.TooSlow(f"no message came for {seconds:.3g} s; send without pauses, or end the call") from error
         if content is grpc.aio.EOF:  # type: ignore[attr-defined]  # missing in the stubs
             return None
-        if len(content) > self._method.most_bytes:
-            name = self._method.described.name
-            raise errors.BadSignature(f"a message of {len(content)} bytes to {name}; it takes at most {self._method.most_bytes}")
+        size, most, name = len(content), self._method.most_bytes, self._method.described.name
+        if size > most:
+            del content  # which the error would keep
+            raise errors.BadSignature(f"a message of {size} bytes to {name}; it takes at most {most}")
         return bytes(content)
 
     async def _write(self, content: bytes) -> None:
@@ -246,7 +255,7 @@ class _Call:
                 _LOG.exception("%s failed", self._method.described.full_name)
             elif isinstance(error, (errors.AccessRefused, errors.TooBusy, errors.TooSlow)):
                 _LOG.info("%s from %s was refused: %s", self._method.described.full_name, self.address, text)
-            await self._context.abort(status, text, _PUSHBACK if isinstance(error, errors.TooBusy) else ())
+            await self._context.abort(status, _short(text), _PUSHBACK if isinstance(error, errors.TooBusy) else ())
 
 
 class _Answers:
@@ -257,19 +266,21 @@ class _Answers:
         self._content: bytes | None = content
         self._messages: Iterator[Any] = iter(())
         self._failed: Exception | None = None
-        self._stopped = False
+        self._waiting = Waiting()
         self._lock = threading.Lock()
+        self.ended = False
 
-    def next(self, most: int) -> list[bytes]:
-        """Make the next answers, at least one, as many as are small and quick; none at the end."""
+    def next(self) -> list[bytes]:
+        """Make the next answers, as many as are small and quick; when there is none left, `ended` says so."""
+        WAITING.set(self._waiting)
         with self._lock:
             try:
-                return self._made(most)
+                return self._made()
             finally:
-                if self._stopped:
+                if self._waiting.over:
                     self._close()
 
-    def _made(self, most: int) -> list[bytes]:
+    def _made(self) -> list[bytes]:
         if self._failed is not None:
             raise self._failed
         made: list[bytes] = []
@@ -278,9 +289,10 @@ class _Answers:
             if self._content is not None:
                 content, self._content = self._content, None
                 self._messages = self._method.function(self._method.request(content))
-            while not self._stopped and len(made) < most and size < _BATCH_BYTES and (not made or time.monotonic() < end):
+            while not self._waiting.over and len(made) < _BATCH and size < _BATCH_BYTES and (not made or time.monotonic() < end):
                 message = next(self._messages, None)
                 if message is None:
+                    self.ended = True
                     break
                 made.append(message.SerializeToString())
                 del message  # before the reader takes its time
@@ -292,8 +304,8 @@ class _Answers:
         return made
 
     def stop(self) -> None:
-        """Make no more: what is at work ends with the message that it is at."""
-        self._stopped = True
+        """Make no more: what is at work ends with the message that it is at, or where it asks whether somebody waits."""
+        self._waiting.give_up()
         if self._lock.acquire(blocking=False):
             try:
                 self._close()
@@ -315,6 +327,12 @@ def _address(peer: str) -> str:
     """Give the host of a gRPC peer such as `ipv4:127.0.0.1:4242`: all its connections count as one caller."""
     kind, _, rest = peer.partition(":")
     return rest.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]") if kind in ("ipv4", "ipv6") else peer
+
+
+def _short(text: str) -> str:
+    """Cut a message so that it fits into what every client takes of metadata, however much of the request it repeats."""
+    content = text.encode(errors="replace")
+    return text if len(content) <= _LONGEST_TEXT else content[: _LONGEST_TEXT - 3].decode(errors="ignore") + "…"
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:

@@ -20,9 +20,9 @@ from earthself.signature.errors import BadSignature, NotFound, SignatureError, S
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
 from earthself.signature.rows import Rows, Stored, instant, rows_of, stored_of
-from earthself.signature.scan import Scan, Search
+from earthself.signature.scan import Scan, Search, possible
 from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
-from earthself.signature.waiting import WAITING
+from earthself.signature.waiting import WAITING, check_wanted
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
 
@@ -30,7 +30,6 @@ _PAGE = 256
 _KEYS = 5000
 _SNAPSHOT = 2000
 _TRIES = 3
-_LONGEST_CHAIN = 100  # reprocessings of one observation
 _VERSION: sa.Select[Any] = sa.select(sa.column("version_num")).select_from(sa.table("signature_version"))
 
 
@@ -226,25 +225,35 @@ class Catalog:
     def supersede(self, product_id: str, newer: str) -> bool:
         """Note that a newer product of the same observation supersedes one; False when that was known.
 
-        Raises `NotFound`, and `BadSignature` where the newer one is superseded by the older: a rule would let both go.
+        Raises `NotFound`, and `BadSignature` for products that would supersede each other, of which none would be left.
         """
+        if product_id == newer:
+            raise BadSignature(f"product {newer} cannot supersede itself; name the newer one")
         with self._writing() as connection:
-            two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_([product_id, newer]))
+            two = sa.select(PRODUCT.c.product_id, PRODUCT.c.superseded_by).where(PRODUCT.c.product_id.in_(possible([product_id, newer])))
             known = {row.product_id: row.superseded_by for row in connection.execute(two)}
             for name in (product_id, newer):
                 if name not in known:
                     raise NotFound(f"product {name!r} is not stored; list what there is with ListProductIds or `earthsignature list`")
             if known[product_id] == newer:
                 return False
-            after: str | None = newer
-            for _ in range(_LONGEST_CHAIN):
-                if after == product_id:
-                    raise BadSignature(f"product {newer!r} does not supersede {product_id!r}, which supersedes it; were they swapped?")
-                if after is None:
-                    break
-                after = connection.scalar(sa.select(PRODUCT.c.superseded_by).where(PRODUCT.c.product_id == after))
+            self._check_no_ring(connection, product_id, newer)
             connection.execute(sa.update(PRODUCT).where(PRODUCT.c.product_id == product_id).values(superseded_by=newer))
         return True
+
+    @staticmethod
+    def _check_no_ring(connection: Connection, product_id: str, newer: str) -> None:
+        before: str | None = newer
+        seen = {newer}
+        while before := connection.scalar(sa.select(PRODUCT.c.superseded_by).where(PRODUCT.c.product_id == before)):
+            if before == product_id:
+                raise BadSignature(
+                    f"product {newer} is superseded by {product_id} already, directly or by way of others, "
+                    "which then cannot be superseded by it"
+                )
+            if before in seen:
+                return  # of an older version
+            seen.add(before)
 
     def remove(self, product_id: str, folder: str | None) -> bool:
         """Forget a product, if its rasters still lie in that folder; tells whether it was there."""
@@ -265,7 +274,7 @@ class Catalog:
     def get(self, product_id: str) -> Stored | None:
         """Find one product by its id."""
         with self._reading() as connection:
-            rows = connection.execute(sa.select(PRODUCT).where(PRODUCT.c.product_id == product_id)).all()
+            rows = connection.execute(sa.select(PRODUCT).where(PRODUCT.c.product_id.in_(possible([product_id])))).all()
             return next(iter(_together(connection, rows, details=True)), None)
 
     def find(self, query: Query, *, details: bool = True) -> Iterator[Stored]:
@@ -353,13 +362,12 @@ class Catalog:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
+        check_wanted()
         waiting = WAITING.get()
         with self._troubles(), self._dialect.engine.connect() as connection:
             if waiting is None:
                 yield connection
                 return
-            if waiting.over:
-                raise Unavailable("nobody waits for the answer any more")
             with self._dialect.asked_by(connection, waiting):
                 yield connection
 

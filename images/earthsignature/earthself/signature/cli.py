@@ -74,7 +74,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve the database by gRPC until SIGTERM or Ctrl-C; says on standard output where, once it answers."""
-    from earthself.signature.server import ServerSettings
+    from earthself.signature.server import ServerSettings, in_brackets
     from earthself.signature.server import serve as run
     from earthself.signature.tls import ServerTls
 
@@ -83,7 +83,8 @@ def serve(
     logging.getLogger("earthself").setLevel(logging.INFO)
 
     def ready(bound: int) -> None:
-        _say({"host": host, "port": bound, "home": str(home)} if as_json else f"EarthSignature listens on {host}:{bound}, store {home}")
+        at = f"{in_brackets(host)}:{bound}"
+        _say({"host": host, "port": bound, "home": str(home)} if as_json else f"EarthSignature listens on {at}, store {home}")
 
     with _errors(as_json):
         if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):

@@ -76,5 +76,11 @@ class StoreFull(SignatureError):
     retry = True
 
 
+class TooMuch(SignatureError):
+    """An answer would need more than the server gives to one (RESOURCE_EXHAUSTED, exit 65)."""
+
+    exit_code = 65
+
+
 class Unimplemented(NotFound):
     """The server has no such service or method (UNIMPLEMENTED)."""

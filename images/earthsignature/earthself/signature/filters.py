@@ -24,6 +24,7 @@ _MOST_IDS = 10_000
 _MOST_CATEGORIES = 1_000
 _MOST_CROSSINGS = 50_000  # a union of as many takes a second
 _SAMPLE = 64
+_LONGEST_CODE = 9
 _ACCEPTED = "send a POLYGON, MULTIPOLYGON or GEOMETRYCOLLECTION of longitude and latitude in degrees"
 _LEGENDS = ("clc:1", "clc:2", "clc:3")
 ALL_CODES = frozenset(entry.code for name in _LEGENDS for entry in legend(name).entries)
@@ -103,7 +104,7 @@ def parse_area(wkt: str) -> BaseGeometry | None:
         return None
     try:
         shape = shapely.from_wkt(wkt)
-    except shapely.errors.ShapelyError as error:
+    except (shapely.errors.ShapelyError, NotImplementedError) as error:  # the second for curves
         raise BadSignature(f"wkt {_short(wkt)} cannot be read ({error}); {_ACCEPTED}") from error
     if shape.is_empty:
         raise BadSignature(f"wkt {_short(wkt)} is empty; {_ACCEPTED}, or leave it out")
@@ -191,11 +192,19 @@ def _codes(categories: Iterable[str | int]) -> frozenset[int]:
         )
     found: set[int] = set()
     for code in set(wanted):
-        text = str(code).strip()
-        if not (text.isascii() and text.isdigit() and int(text) in ALL_CODES):
-            raise BadSignature(f"category {code!r} is no CORINE Land Cover code; codes are like 3, 31 or 311 (legends clc:1, clc:2, clc:3)")
-        found.update(known for known in ALL_CODES if matches(known, int(text)))
+        number = code_of(code)
+        if number is None:
+            said = _short(code) if isinstance(code, str) else code
+            raise BadSignature(f"category {said} is no CORINE Land Cover code; codes are like 3, 31 or 311 (legends clc:1, clc:2, clc:3)")
+        found.update(known for known in ALL_CODES if matches(known, number))
     return frozenset(found)
+
+
+def code_of(said: Any) -> int | None:  # noqa: ANN401 - what a stranger sent
+    """Read a CORINE Land Cover code, a number or its text; None where it is none."""
+    text = str(said).strip()
+    short = len(text) <= _LONGEST_CODE and text.isascii() and text.isdigit()
+    return int(text) if short and int(text) in ALL_CODES else None
 
 
 def _microseconds(instant: Instant | None, name: str) -> int | None:

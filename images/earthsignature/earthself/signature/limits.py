@@ -41,9 +41,13 @@ class Limits:
     streams: int = 100
     """Calls at a time of one connection; a client holds further ones back by itself."""
     silence: float = 60.0
-    """Seconds that a caller may take to send its next message."""
+    """Seconds that a caller may take to begin its next message."""
+    slowest: float = 1e6
+    """Bytes a second at which a message comes at least."""
     patience: float = 600.0
     """Seconds that a reader may take to make room for the next message."""
+    pings: float = 9.0
+    """Seconds between two pings of a connection, which many clients send every 10 to keep a quiet one open; more often, it is closed."""
 
     def message_of(self, method: str) -> int:
         """Give the most bytes of one message to a method, named like `snapearth.api.v1.DatabaseProductService.CreateProduct`."""
@@ -51,6 +55,10 @@ class Limits:
         if name == "CreateProduct":
             return min(self.message, _POLYGONS) if ".v2." in service else self.message
         return min(self.message, _CHUNK if name == "Create" else _QUESTION)
+
+    def seconds_of(self, message: int) -> float:
+        """Give the seconds that a message of at most so many bytes may take to arrive."""
+        return self.silence + message / self.slowest
 
     def check_window(self, width: int, height: int) -> None:
         """Refuse a window of more pixels than are read at a time; raises `BadSignature`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,13 +46,9 @@ def made_of_classes(product: Product, classes: list[vectors.ClassPolygon], folde
     none = dict.fromkeys((c.category for c in classes), 0)
     layers = tuple(replace(layer, counts=none | layer.counts) if layer.name == "segmentation" else layer for layer in layers)
     features = [c.feature(product.product_id) for c in classes]
-    (folder / CLASSES).write_bytes(geobuf.encode(collection(product, features)).SerializeToString())
+    collection = vectors.collection(product.product_id, product.properties, features)
+    (folder / CLASSES).write_bytes(geobuf.encode(collection).SerializeToString())
     return _finished(product, layers, vectors.classes_digest(classes))
-
-
-def collection(product: Product, features: Sequence[dict[str, object]]) -> dict[str, object]:
-    """Make the FeatureCollection of a product that v2 readers get."""
-    return {"type": "FeatureCollection", "features": features, "id": product.product_id, "properties": dict(product.properties)}
 
 
 def _finished(product: Product, layers: tuple[Layer, ...], classes_sha256: str | None) -> Stored:

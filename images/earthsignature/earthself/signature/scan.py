@@ -5,7 +5,7 @@ A page goes on after the last row of the page before (keyset), so that products 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from earthself.signature.dialects import Dialect
 from earthself.signature.filters import Query
 from earthself.signature.tables import PRODUCT, PRODUCT_CODE
+from earthself.signature.waiting import check_wanted
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine import Row as SqlRow
 
@@ -68,6 +69,7 @@ class Scan:
         """Give the next rows of `PRODUCT`, at most so many; fewer only at the end. `keys_only`: with `pk`, and what the scan needs."""
         found: list[SqlRow[Any]] = []
         while len(found) < most:
+            check_wanted()  # an area that meets next to nothing goes through everything
             # Where shapely decides, a good part of the rows may not count.
             batch = most - len(found) if self._area is None else max(_LEAST, min(_MOST, 2 * (most - len(found))))
             rows = connection.execute(self._selection(batch, keys_only)).all()
@@ -123,6 +125,11 @@ class Scan:
         return tuple(row._mapping[f"order_{n}"] for n in range(len(self._order)))  # noqa: SLF001 - SQLAlchemy's public name
 
 
+def possible(ids: Iterable[str]) -> list[str]:
+    """Leave out the ids that no product has: PostgreSQL refuses to look for text with a NUL."""
+    return [name for name in ids if "\0" not in name]
+
+
 def _conditions(query: Query) -> list[sa.ColumnElement[bool]]:
     table, conditions = PRODUCT.c, []
     if query.start is not None:
@@ -130,7 +137,7 @@ def _conditions(query: Query) -> list[sa.ColumnElement[bool]]:
     if query.end is not None:
         conditions.append(table.creation_date < query.end)
     if query.product_ids:
-        conditions.append(table.product_id.in_(sorted(query.product_ids)))
+        conditions.append(table.product_id.in_(possible(sorted(query.product_ids))))
     if query.segmented:
         conditions.append(table.folder.is_not(None))
     if query.current:

@@ -125,13 +125,22 @@ def _server(store: Store, calls: Calls, settings: ServerSettings) -> tuple[grpc.
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings, certificates: Certificates | None) -> int:
-    where = f"{settings.host}:{settings.port}"
+    where = (
+        f"[{settings.host}]:{settings.port}"
+        if settings.host.count(":") > 1 and "[" not in settings.host
+        else f"{settings.host}:{settings.port}"
+    )
     try:
         if certificates is None:
             return server.add_insecure_port(where)
         return server.add_secure_port(where, certificates.credentials())
     except RuntimeError as error:
         raise errors.SignatureError(f"cannot listen on {where} (in use?); give another --port, or 0 for a free one") from error
+
+
+def in_brackets(host: str) -> str:
+    """Write an address of IPv6 as it stands before a port: without brackets gRPC would take its last part for the port."""
+    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:
@@ -144,6 +153,9 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", 20_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # gRPC's own minima of 5 minutes, and 2 hours without a call, hang up on clients that wait for polygons.
+        ("grpc.http2.min_ping_interval_without_data_ms", int(limits.pings * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.max_connection_idle_ms", 600_000),
     ]
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import shapely
 from earthself.signature import filters, geobuf, rasters, vectors
 from earthself.signature.access import CALLER
-from earthself.signature.errors import BadSignature, NotFound, StoreBroken
+from earthself.signature.errors import BadSignature, NotFound, SignatureError, StoreBroken, TooMuch
 from earthself.signature.limits import USUAL, Limits
 from earthself.signature.making import V1_LAYERS
 from earthself.signature.product import Product, from_feature, from_parts
@@ -204,17 +204,18 @@ class Creation:
 
 
 def _all_whole(found: Iterable[Stored], answer: Callable[[Stored], _Answer]) -> Iterator[_Answer]:
-    """Answer for every product; one that lost a file is told after all others, so that it does not hide them."""
-    broken: list[str] = []
+    """Answer for every product; one that has no answer is told after all others, so that it does not hide them."""
+    left_out: list[SignatureError] = []
     for stored in found:
         try:
             yield answer(stored)  # without a name: while the reader takes its time, nothing else holds the message
         except NotFound:
             continue  # deleted since it was found
-        except StoreBroken as error:
-            broken.append(str(error))
-    if broken:
-        raise StoreBroken(f"{len(broken)} products are left out of this answer: {'; '.join(broken[:_SHOWN])}")
+        except (StoreBroken, TooMuch) as error:
+            left_out.append(error)
+    if left_out:
+        kind = StoreBroken if any(isinstance(error, StoreBroken) for error in left_out) else TooMuch
+        raise kind(f"{len(left_out)} products are left out of this answer: {'; '.join(map(str, left_out[:_SHOWN]))}")
 
 
 def _query(request: Any, limits: Limits, limit: int | None = None, *, segmented: bool = False) -> filters.Query:  # noqa: ANN401

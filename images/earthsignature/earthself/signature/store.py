@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Literal
 
 from earthself.data.errors import EarthSelfError
-from earthself.signature import geobuf, pairing, rasters, vectors
+from earthself.signature import pairing, rasters, vectors
 from earthself.signature.catalog import Catalog, Statistics
 from earthself.signature.errors import AlreadyExists, NotFound, StoreBroken, Unavailable
 from earthself.signature.filters import Query
-from earthself.signature.making import CLASSES, V1_LAYERS, collection, made_of_classes, made_of_rasters
+from earthself.signature.making import CLASSES, V1_LAYERS, made_of_classes, made_of_rasters
+from earthself.signature.polygons import Job, Makers
 from earthself.signature.product import Product
 from earthself.signature.rows import Stored
 from earthself.signature.shelves import Moved, Shelves, Upload
@@ -46,6 +47,7 @@ class Store:
         self.home = home
         self.catalog = Catalog(database_url or f"sqlite:///{(home / 'earthsignature.sqlite').absolute()}")
         self._shelves = Shelves(home)
+        self._makers = Makers()
         self._lock: int | None = None
 
     @classmethod
@@ -103,7 +105,8 @@ class Store:
         self._lock = handle
 
     def close(self) -> None:
-        """Give the database and the lock back."""
+        """Give the database, the lock and idle processes back."""
+        self._makers.close()
         self.catalog.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -263,15 +266,17 @@ class Store:
         return path
 
     def polygons(self, stored: Stored, sieve_ha: float) -> bytes:
-        """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept)."""
+        """Give the land cover as a FeatureCollection in geobuf bytes: the product's own polygons, or those of its pixels (kept).
+
+        Raises `TooMuch` where it has more patches than polygons can be made of, `Unavailable` when the call that runs has ended.
+        """
         if stored.classes_sha256:
             return self._file(stored, CLASSES).read_bytes()
         kept = self._shelves.products / str(stored.folder) / f"classes-{sieve_ha:g}ha.geobuf"
         if kept.is_file():
             return kept.read_bytes()
-        classes = vectors.polygonize(self.path(stored, "segmentation"), sieve_ha)
-        features = [c.feature(stored.product.product_id) for c in classes]
-        made: bytes = geobuf.encode(collection(stored.product, features)).SerializeToString()
+        pixels, product = self.path(stored, "segmentation"), stored.product
+        made = self._makers.make(Job(str(pixels.absolute()), sieve_ha, product.product_id, product.properties))
         try:
             self._shelves.write(kept, made)
         except OSError as error:

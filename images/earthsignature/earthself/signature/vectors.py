@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from earthself.data.area import Area
 from earthself.data.errors import BadInput
 from earthself.signature.earth import EARTH, area_ha
 from earthself.signature.errors import BadSignature, StoreBroken
-from earthself.signature.filters import ALL_CODES
+from earthself.signature.filters import code_of
 from earthself.signature.rasters import MOST_PIXELS, MOST_SIDE, writable
 from pyproj import Transformer
 from rasterio.errors import RasterioError
@@ -33,6 +34,7 @@ _PIXEL = 10.0
 _LONGEST_EDGE = 1000.0  # metres; a straight line of that length bends by 2 cm between UTM and degrees
 _LONGEST_EDGE_DEGREES = 0.01
 _STRIP = 1024
+_AT_A_TIME = 10_000
 _FOOTPRINT_VERTICES = 2000
 
 
@@ -51,7 +53,7 @@ class ClassPolygon:
         return {"type": "Feature", "geometry": Area(self.geometry).geojson, "properties": properties}
 
 
-def polygonize(segmentation: Path, sieve_ha: float) -> list[ClassPolygon]:
+def polygonize(segmentation: Path, sieve_ha: float) -> Iterator[ClassPolygon]:
     """Make polygons of a stored segmentation, in longitude and latitude.
 
     A patch smaller than `sieve_ha` takes the class of its largest neighbour; one without a neighbour (an island among clouds) is
@@ -66,18 +68,35 @@ def polygonize(segmentation: Path, sieve_ha: float) -> list[ClassPolygon]:
     smallest = _pixels_of(sieve_ha, transform, crs, codes.shape)
     seen = codes != 0
     whole = sieve(codes, smallest, mask=seen, connectivity=4) if 1 < smallest < codes.size else codes
-    found = [(shapely.geometry.shape(ring), int(code)) for ring, code in shapes(whole, mask=seen, connectivity=4)]
-    large = [(polygon, code) for polygon, code in found if polygon.area >= smallest]
-    kept = large or found
+    found = ((shapely.geometry.shape(ring), int(code)) for ring, code in shapes(whole, mask=seen, connectivity=4))
     to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
 
     def place(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         x, y = transform.c + transform.a * pixels[:, 0], transform.f + transform.e * pixels[:, 1]
         return np.column_stack(to_degrees.transform(x, y))
 
-    dense = shapely.segmentize(np.array([polygon for polygon, _ in kept], dtype=object), _LONGEST_EDGE / max(transform.a, -transform.e))
-    placed = shapely.transform(dense, place)
-    return [ClassPolygon(code, _within_180(polygon)) for polygon, (_, code) in zip(placed, kept, strict=True)]
+    def placed(some: Sequence[tuple[Polygon, int]]) -> Iterator[ClassPolygon]:
+        outlines = np.array([polygon for polygon, _ in some], dtype=object)
+        dense = shapely.segmentize(outlines, _LONGEST_EDGE / max(transform.a, -transform.e))
+        for polygon, (_, code) in zip(shapely.transform(dense, place), some, strict=True):
+            yield ClassPolygon(code, _within_180(polygon))
+
+    # A few at a time: all at once, in every state between pixels and degrees, are gigabytes.
+    any_large = False
+    small: list[tuple[Polygon, int]] = []
+    while some := list(islice(found, _AT_A_TIME)):
+        large = [(polygon, code) for polygon, code in some if polygon.area >= smallest]
+        any_large = any_large or bool(large)
+        small = [] if any_large else [*small, *some]
+        if large:
+            yield from placed(large)
+    for start in range(0, len(small), _AT_A_TIME):
+        yield from placed(small[start : start + _AT_A_TIME])
+
+
+def collection(product_id: str, properties: Mapping[str, Any], features: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make the FeatureCollection of a product that v2 readers get."""
+    return {"type": "FeatureCollection", "features": features, "id": product_id, "properties": dict(properties)}
 
 
 def classes_of(features: Iterable[Any], product_id: str) -> list[ClassPolygon]:
@@ -86,11 +105,11 @@ def classes_of(features: Iterable[Any], product_id: str) -> list[ClassPolygon]:
     for number, feature in enumerate(features):
         where = f"product {product_id}: feature {number}"
         category = (feature.get("properties") or {}).get("category")
-        text = str(category)
-        if isinstance(category, bool) or not (text.isascii() and text.isdigit() and int(text) in ALL_CODES):
+        code = code_of(category)
+        if code is None:
             raise BadSignature(f"{where} has the category {category!r}; send a CORINE Land Cover code such as 3, 31 or 311")
         try:
-            found.append(ClassPolygon(int(text), Area.from_conf(feature["geometry"]).geometry))
+            found.append(ClassPolygon(code, Area.from_conf(feature["geometry"]).geometry))
         except BadInput as error:
             raise BadSignature(f"{where}: {error}") from error
     if not found:

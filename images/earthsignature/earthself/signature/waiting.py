@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from earthself.signature.errors import Unavailable
+
 
 class Waiting:
     """One caller who waits; several threads may use it."""
@@ -47,3 +49,10 @@ class Waiting:
 
 WAITING: ContextVar[Waiting | None] = ContextVar("waiting", default=None)
 """Who waits for what is done now; None: whoever it is, waits to the end."""
+
+
+def check_wanted() -> None:
+    """Look in the middle of long work whether somebody waits for it still; raises `Unavailable` where nobody does."""
+    waiting = WAITING.get()
+    if waiting is not None and waiting.over:
+        raise Unavailable("nobody waits for the answer any more")
