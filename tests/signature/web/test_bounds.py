@@ -88,6 +88,31 @@ def test_a_wrong_search_says_what_to_send_instead(site, body, said):
     assert said in site.refused(**body)
 
 
+def comb(teeth, swapped):
+    """A polygon with that many teeth over 10 by 10 degrees; with its x and y swapped it crosses itself at every tooth."""
+    wide = 10 / teeth
+    edge = [xy for n in range(teeth) for xy in ((n * wide, 0), (n * wide, 10), ((n + 0.5) * wide, 10), ((n + 0.5) * wide, 0))]
+    ring = [*edge, (10, 0), (10, -1), (0, -1), (0, 0)]
+    return {"type": "Polygon", "coordinates": [[(y, x) if swapped else (x, y) for x, y in ring]]}
+
+
+def meets(area):
+    return {"op": "s_intersects", "args": [{"property": "geometry"}, area]}
+
+
+def test_areas_whose_union_would_take_minutes_and_gigabytes_are_refused(site):
+    one, other = meets(comb(600, False)), meets(comb(600, True))
+    assert "cross each other" in site.refused(filter={"op": "or", "args": [one, other]})
+    deeper = {"op": "or", "args": [{"op": "and", "args": [one, {"op": ">", "args": [{"property": "eo:cloud_cover"}, 0]}]}, other]}
+    assert "cross each other" in site.refused(filter=deeper)
+
+
+def test_an_area_of_too_many_parts_is_refused_however_it_is_sent(site):
+    area = {"type": "MultiPoint", "coordinates": [[n % 180, n // 180] for n in range(1500)]}
+    for asked in ({"intersects": area}, {"filter": meets(area)}):
+        assert "at most 1000: fewer polygons" in site.refused(**asked)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -5,7 +5,7 @@ Meaning of the filters: several values of one are any-of, different filters comb
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import shapely
 from earthself.data.errors import BadInput
 from earthself.data.legends import legend, matches
 from earthself.signature.errors import BadSignature
-from shapely.geometry import Polygon
+from shapely.geometry import GeometryCollection, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
@@ -116,10 +116,14 @@ def parse_area(wkt: str) -> BaseGeometry | None:
     for part in getattr(shape, "geoms", (shape,)):
         if not part.is_valid:
             raise BadSignature(f"wkt crosses itself ({shapely.is_valid_reason(part)}); draw rings without crossing lines, holes inside")
-    if hasattr(shape, "geoms"):
-        _check_crossings(shape)
-    whole = unary_union(list(shape.geoms)) if hasattr(shape, "geoms") else shape
+    whole = united(list(shape.geoms)) if hasattr(shape, "geoms") else shape
     return whole if west >= -180 and east <= 180 else _wrapped(whole)
+
+
+def united(areas: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Make one area of several, each valid; raises `BadSignature` where they cross each other so often that it would take minutes."""
+    _check_crossings(GeometryCollection(areas))
+    return unary_union(areas)
 
 
 def _check_edges(shape: BaseGeometry) -> None:
