@@ -175,7 +175,8 @@ def test_pages_of_other_sites_may_read(site):
     answer = site.get("/search", headers={"Origin": "https://radiantearth.github.io"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in answer.headers
-    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization, content-type"
     assert httpx.options(f"{site.url}/search", headers=asked).status_code == 200
     asked["Access-Control-Request-Method"] = "DELETE"
     assert httpx.options(f"{site.url}/search", headers=asked).status_code == 400
@@ -195,7 +196,8 @@ def test_it_listens_on_loopback_and_refuses_a_port_in_use(site, tmp_path):
     ("options", "said"),
     [
         (("--host", "0.0.0.0"), r"0\.0\.0\.0 can be reached from other machines.*--insecure"),  # noqa: S104 - that is the point
-        (("--read", "token"), "the web server knows none"),
+        (("--read", "token"), "reading by token needs a list of tokens"),
+        (("--read", "token", "--tokens", "/nowhere/tokens.json"), "/nowhere/tokens.json cannot be read"),
     ],
 )
 def test_it_does_not_open_to_others_what_is_not_meant_for_them(tmp_path, options, said):

@@ -9,18 +9,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
 import uvicorn
 from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
+from earthself.signature.access import Access, TokenFile
 from earthself.signature.errors import BadSetting, SignatureError
 from earthself.signature.store import Store
 from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
 from earthself.signature.web.answers import answer
 from earthself.signature.web.api import Api, Queryables
+from earthself.signature.web.guard import Guard
 from earthself.signature.web.search import Products
 from earthself.signature.web.shown import Results, ShownProducts
 from fastapi import FastAPI
@@ -67,11 +69,18 @@ class WebSettings:
     root_path: str = ""
     """Path at which a proxy shows this server, such as /data; links begin with it."""
     insecure: bool = False
-    """Whether clear text without logins is wanted where other machines can connect."""
+    """Whether clear text is wanted where other machines can connect."""
+    tokens: Path | None = None
+    """List of tokens; only read where reading needs one."""
+    read: Literal["open", "token"] = "open"
+    """Whether reading needs a token."""
 
 
-def application(store: Store, catalog: Path | None = None) -> FastAPI:
-    """Make the application over a store that another process writes, and over the catalogue of published results."""
+def application(store: Store, catalog: Path | None = None, access: Access | None = None) -> FastAPI:
+    """Make the application over a store that another process writes, and over the catalogue of published results.
+
+    With `access` each request needs a token that may read.
+    """
     products = Products(store)
     extensions = _extensions()
     items: Any = create_request_model("ItemsGetRequest", ItemCollectionUri, extensions, request_type="GET")
@@ -87,7 +96,7 @@ def application(store: Store, catalog: Path | None = None) -> FastAPI:
         extensions=extensions,
         exceptions={},
         response_class=JSONResponse,
-        middlewares=_middlewares(),
+        middlewares=_middlewares(access),
         app=FastAPI(openapi_url="/api", docs_url=None, redoc_url=None, title=collection.TITLE, version="1.0.0", lifespan=_lifespan),
         search_get_request_model=create_get_request_model(extensions),
         search_post_request_model=create_post_request_model(extensions, requests.PostedSearch),
@@ -122,17 +131,18 @@ def _extensions() -> list[Any]:
     ]
 
 
-def _middlewares() -> list[Middleware]:
+def _middlewares(access: Access | None) -> list[Middleware]:
     """From the inside out. Pictures and rasters are compressed already, and a range of bytes must stay one."""
     return [
         Middleware(_Bounded),
+        *([Middleware(Guard, access=access)] if access else []),
         Middleware(BrotliMiddleware, quality=1, excluded_handlers=[_PICTURES]),
         Middleware(
             CORSMiddleware,
-            allow_origins=["*"],  # open data, read only, without logins: the STAC browser runs on any site
+            allow_origins=["*"],  # read only, and without cookies: the STAC browser runs on any site, and sends a token itself
             allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
-            allow_headers=["Content-Type", "Range", "If-None-Match"],
-            expose_headers=["Content-Range", "Accept-Ranges", "ETag"],
+            allow_headers=["Authorization", "Content-Type", "Range", "If-None-Match"],
+            expose_headers=["Content-Range", "Accept-Ranges", "ETag", "WWW-Authenticate"],
             max_age=600,
         ),
         Middleware(ProxyHeaderMiddleware),
@@ -216,18 +226,20 @@ class _Server(uvicorn.Server):
 async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; calls `ready` with the port once it answers.
 
-    Raises `BadSetting` for an address that others can reach, unless that is wanted, and `SignatureError` when it cannot listen.
+    Raises `BadSetting` for an address that others can reach, unless that is wanted, and where reading needs a token and there is no list
+    of tokens; `SignatureError` when it cannot listen.
     """
     if not on_this_machine(settings.host) and not settings.insecure:
         raise BadSetting(
-            f"{settings.host} can be reached from other machines, and this server has neither TLS nor logins; put a proxy that has both "
-            "before it on 127.0.0.1, or say --insecure where everybody may read and a proxy or a private network encrypts"
+            f"{settings.host} can be reached from other machines, and this server has no TLS; put a proxy that has it before it on "
+            "127.0.0.1, or say --insecure where a proxy or a private network encrypts (and --read token unless everybody may read)"
         )
+    access = Access(settings.tokens and TokenFile(settings.tokens), read="token") if settings.read == "token" else None
     listening = _listen(settings.host, settings.port)
     store = Store(settings.home, settings.database_url)
     try:
         config = uvicorn.Config(
-            application(store, settings.catalog),
+            application(store, settings.catalog, access),
             root_path=settings.root_path,
             log_config=None,
             access_log=False,
