@@ -84,9 +84,9 @@ def test_browsers_and_map_programs_send_it_as_a_password(url, token):
 def test_stac_clients_and_gdal_read_with_it(url, token):
     catalog = Client.open(url, headers=bearer(token))
     item = next(catalog.search(ids=["town"]).items())
-    with rasterio.Env(GDAL_HTTP_HEADERS=f"Authorization: Bearer {token}", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-        with rasterio.open(item.assets["segmentation"].href) as raster:
-            assert raster.read(1).max() == 111
+    settings = {"GDAL_HTTP_HEADERS": f"Authorization: Bearer {token}", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    with rasterio.Env(**settings), rasterio.open(item.assets["segmentation"].href) as raster:
+        assert raster.read(1).max() == 111
 
 
 def test_a_token_that_is_removed_opens_nothing_from_then_on(url, tokens):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import shapely
 import sqlalchemy as sa
-from earthself.signature.errors import StoreBroken, StoreFull, Unavailable
+from earthself.signature.errors import OverTime, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
 from earthself.signature.rows import CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
@@ -24,6 +26,8 @@ from sqlalchemy.engine import Connection, Engine
 _MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, the newest of all are gone through instead
 _MICROS_PER_DAY = 86_400_000_000
 _MOST_BOXES = 16
+_STEPS = 2000  # of SQLite's machine, some 50 µs
+_OVER_TIME = "the question takes the database too long; narrow it by place, time or ids"
 _BULK = 1000
 _EWKB_SRID = 0x20000000
 
@@ -54,6 +58,9 @@ class Dialect(Protocol):
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
         """The condition that a footprint meets the area exactly; None where shapely has to tell."""
 
+    def within(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        """End what the connection is asked inside once the time is over: then it raises what `trouble` calls `OverTime`."""
+
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
 
@@ -63,7 +70,7 @@ class Dialect(Protocol):
     def remove(self, connection: Connection, pk: int) -> None:
         """Delete a product's rows."""
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | OverTime | None:
         """Tell a database that is full, busy or away from one that was asked wrongly."""
 
 
@@ -118,6 +125,20 @@ class Sqlite:
         """Leave it to shapely: there is no geometry in SQLite."""
         return
 
+    @contextmanager
+    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Look at the clock between steps, over all questions together."""
+        if seconds is None:
+            yield
+            return
+        driver: Any = connection.connection.dbapi_connection
+        until = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
     def extent(self) -> sa.Select[Any]:
         """Ask the boxes."""
         box = PLACE.c
@@ -146,9 +167,11 @@ class Sqlite:
         connection.execute(sa.delete(PLACE).where(around, PLACE.c.product == pk))
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | OverTime | None:
         """Read SQLite's own names."""
         name = getattr(error.orig, "sqlite_errorname", "")
+        if name == "SQLITE_INTERRUPT":
+            return OverTime(_OVER_TIME)
         if name == "SQLITE_FULL":
             return StoreFull("the database's disk is full; nothing was stored, try again when there is room")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -197,6 +220,13 @@ class Postgres:
         """Ask PostGIS, which has the same geometry engine as shapely."""
         return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
 
+    @contextmanager
+    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Let PostgreSQL look, at each question; the transaction's end forgets it."""
+        if seconds is not None:
+            connection.execute(sa.select(sa.func.set_config("statement_timeout", str(max(1, round(1000 * seconds))), True)))
+        yield
+
     def extent(self) -> sa.Select[Any]:
         """Ask PostGIS."""
         around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
@@ -221,9 +251,11 @@ class Postgres:
         """Delete the row; layers and codes follow."""
         connection.execute(sa.delete(PRODUCT).where(PRODUCT.c.pk == pk))
 
-    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | None:
+    def trouble(self, error: sa.exc.DBAPIError) -> Unavailable | StoreFull | OverTime | None:
         """Read the SQLSTATE's class."""
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == "57014":
+            return OverTime(_OVER_TIME)
         if state in ("53100", "53200"):
             return StoreFull("the database has no room; nothing was stored, try again when there is")
         if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):

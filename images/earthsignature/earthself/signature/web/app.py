@@ -16,7 +16,7 @@ import uvicorn
 from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
 from earthself.signature.access import Access, TokenFile
-from earthself.signature.errors import BadSetting, SignatureError
+from earthself.signature.errors import BadSetting, OverTime, SignatureError
 from earthself.signature.store import Store
 from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
@@ -183,7 +183,7 @@ def _said(status: int, code: str, description: str, headers: dict[str, str] | No
 
 
 def _ours(request: Request, error: Any) -> Response:  # noqa: ANN401 - starlette's handlers take any exception, here and below
-    status = _STATUS.get(error.exit_code, 500)
+    status = 504 if isinstance(error, OverTime) else _STATUS.get(error.exit_code, 500)
     if status == 500:
         _LOG.error("%s %s: %s", request.method, request.url.path, error)
     return _said(status, type(error).__name__, str(error), {"Retry-After": "2"} if status == 503 else None)

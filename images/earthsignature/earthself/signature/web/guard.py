@@ -20,9 +20,11 @@ class Guard:
     """Turns requests away that have no token which may read; what it lets through is kept by nobody between."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
+        """Stand before the application."""
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let through what may read."""
         if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in _OPEN:
             await self._app(scope, receive, send)
             return
