@@ -86,6 +86,15 @@ def test_a_map_is_zoomed_dragged_and_asked(page, site):
     assert seen(page)
 
 
+def test_a_map_over_the_antimeridian_shows_both_sides(page, site):
+    page.goto(f"{site.url}/products/over180/map")
+    page.wait_for_load_state("networkidle")
+    columns = {int(tile.split("/tiles/")[1].split("/")[1]) for tile in seen(page)}
+    zoom = int(seen(page)[0].split("/tiles/")[1].split("/")[0])
+    assert zoom >= 12
+    assert {0, 2**zoom - 1} <= columns
+
+
 def test_layers_change_the_map_and_its_legend(page, site):
     from playwright.sync_api import expect
 

@@ -122,6 +122,7 @@ def _threads() -> CapacityLimiter:
 def _tilejson(request: Request, shown: Shown, picture: Picture) -> dict[str, Any]:
     at, lies = addresses(request), drawing.place(picture)
     west, south, east, north = lies.bounds
+    middle = (west + east + (360 if west > east else 0)) / 2
     return {
         "tilejson": "3.0.0",
         "name": f"{shown.title}: {picture.title}",
@@ -130,8 +131,8 @@ def _tilejson(request: Request, shown: Shown, picture: Picture) -> dict[str, Any
         "tiles": [f"{at.root}{shown.kind}/{slug(shown.name)}/{picture.name}/tiles/{{z}}/{{x}}/{{y}}.png"],
         "minzoom": lies.minzoom,
         "maxzoom": lies.maxzoom,
-        "bounds": lies.bounds,
-        "center": [(west + east) / 2, (south + north) / 2, lies.minzoom],
+        "bounds": lies.unwrapped,
+        "center": [middle if middle <= 180 else middle - 360, (south + north) / 2, lies.minzoom],
         "legend": at.legend(picture.look.name, "json"),
     }
 
