@@ -164,6 +164,37 @@ def test_a_body_that_is_nested_without_end_is_refused(site):
     assert site.get("/conformance").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'"x"', b"3", b"null", b"{", b"\xff\xfe", b'{"ids": ["\\ud800"]}', b'{"fields": {"include": ["\\udfff"]}}']
+)
+def test_a_body_that_is_no_object_is_refused_in_words(site, content):
+    answer = httpx.post(f"{site.url}/search", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert "the body is" in answer.json()["description"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_is_read_as_json_whatever_it_is_called(site, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = httpx.post(f"{site.url}/search", content=b'{"ids": ["town"]}', headers=headers)
+    assert [item["id"] for item in answer.json()["features"]] == ["town"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("earthself:classes = 311", "a_contains(earthself:classes, (311))"),
+        ("earthself:classes IN (311, 312)", "a_overlaps"),
+        ("NOT (311 = earthself:classes) AND id = 'town'", "a_contains"),
+        ("upper(id) = 'TOWN'", "no operation or function 'upper'"),
+        ("id = 'town' OR nearby(geometry, POINT(1 2))", "no operation or function 'nearby'"),
+    ],
+)
+def test_a_filter_that_could_never_find_anything_is_refused(site, text, said):
+    answer = site.get("/search", params={"filter": text})
+    assert (answer.status_code, said in answer.json()["description"]) == (400, True), answer.text
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_nothing_can_be_written(site, method):
     for path in ("/collections/earthsignature/items/town", "/collections/earthsignature", "/products/town/assets/segmentation.tif"):

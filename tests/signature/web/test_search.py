@@ -181,3 +181,24 @@ def test_a_store_that_is_not_made_yet_is_asked_for_again(tmp_path):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert "earthsignature serve" in answer.json()["description"]
         assert httpx.get(url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/conformance", "/collections", "/collections/earthsignature/items/town", "/search?ids=town", "/queryables", "/products/town/map",
+     "/products/town/assets/segmentation.tif", "/results"],
+)  # fmt: skip
+def test_head_says_what_get_would_without_it(site, path):
+    head, got = (httpx.request(method, site.url + path, headers={"Accept-Encoding": "identity"}) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.headers["content-length"] == str(len(got.content))
+
+
+def test_the_landing_page_is_json_unless_a_browser_asks(site):
+    assert site.get("/").json()["id"] == "earthself"
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    for path in ("/", "/results"):
+        assert site.get(path, headers={"Accept": browser}).headers["content-type"].startswith("text/html")
+        for accept in ("application/json, text/html;q=0.5", "*/*", "", "application/geo+json", "text/html;q=0", "text/html;q=x;;,"):
+            assert site.get(path, headers={"Accept": accept}).headers["content-type"] == "application/json", accept

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio.to_thread
+import orjson
 import uvicorn
 from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
@@ -20,7 +21,7 @@ from earthself.signature.errors import BadSetting, OverTime, SignatureError
 from earthself.signature.store import Store
 from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
-from earthself.signature.web.answers import answer
+from earthself.signature.web.answers import JSON, answer
 from earthself.signature.web.api import Api, Queryables
 from earthself.signature.web.guard import Guard
 from earthself.signature.web.search import Products
@@ -49,6 +50,7 @@ LARGEST_BODY = 1_048_576
 """Bytes of a request's body."""
 _STATUS = {65: 400, 69: 404, 75: 503}
 _THREADS = 16
+_EXAMPLE = '{"bbox": [15, 48, 16, 49], "limit": 10}'
 _PICTURES = r"/(products|results)/.*(\.png|\.tif|/assets/.*)$"
 
 
@@ -88,11 +90,10 @@ def application(store: Store, catalog: Path | None = None, access: Access | None
         settings=ApiSettings(
             stac_fastapi_title=collection.TITLE,
             stac_fastapi_description=collection.DESCRIPTION,
-            stac_fastapi_landing_id="earthself",
             stac_fastapi_version="1.0.0",
             enable_response_models=False,
         ),
-        client=Api(products=products),
+        client=Api(products=products, landing_page_id="earthself"),
         extensions=extensions,
         exceptions={},
         response_class=JSONResponse,
@@ -135,6 +136,7 @@ def _middlewares(access: Access | None) -> list[Middleware]:
     """From the inside out. Pictures and rasters are compressed already, and a range of bytes must stay one."""
     return [
         Middleware(_Bounded),
+        Middleware(_Heads),
         *([Middleware(Guard, access=access)] if access else []),
         Middleware(BrotliMiddleware, quality=1, excluded_handlers=[_PICTURES]),
         Middleware(
@@ -149,8 +151,19 @@ def _middlewares(access: Access | None) -> list[Middleware]:
     ]
 
 
+class _Heads:
+    """Answers HEAD wherever GET is answered; the server leaves the body out. Files do it themselves, without being read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = scope["type"] == "http" and scope["method"] == "HEAD" and "/assets/" not in scope["path"]
+        await self._app({**scope, "method": "GET"} if head else scope, receive, send)
+
+
 class _Bounded:
-    """Refuses bodies that are too large before they are read."""
+    """Refuses bodies that are too large before they are read, and those of searches that are no JSON object."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -168,12 +181,28 @@ class _Bounded:
                 return
             if not message.get("more_body"):
                 break
+        if scope["path"].rstrip("/").endswith("/search"):
+            if (wrong := _no_object(body)) is not None:
+                await _said(400, "BadRequest", wrong)(scope, receive, send)
+                return
+            # Some clients say nothing of what they send, or that it is a form.
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+            scope = {**scope, "headers": [*headers, (b"content-type", JSON.encode())]}
         given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again() -> Message:
             return next(given, None) or await receive()
 
         await self._app(scope, again, send)
+
+
+def _no_object(body: bytes) -> str | None:
+    """Say what is wrong with a body that is no JSON object; half characters (a lone surrogate) could not be answered with."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return f"the body is no JSON ({error}); send an object such as {_EXAMPLE}"
+    return None if isinstance(found, dict) else f"the body is JSON, but no object; send one such as {_EXAMPLE}"
 
 
 def _said(status: int, code: str, description: str, headers: dict[str, str] | None = None) -> Response:

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from earthself.signature.errors import NotFound
 from earthself.signature.web import drawing, legend, looks, pages
 from earthself.signature.web.addresses import addresses, slug
-from earthself.signature.web.answers import CHECKED, answer, page
+from earthself.signature.web.answers import CHECKED, answer, page, wants_page
 from earthself.signature.web.shown import Picture, Results, Shown, ShownProducts
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
@@ -36,7 +36,7 @@ def router(products: ShownProducts, results: Results) -> APIRouter:
         _add(made, kind, source.shown)
 
     def listed(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
+        if wants_page(request.headers.get("accept", "")):
             return page(pages.results(results.listed(), addresses(request)))
         return answer(pages.results_document(results.listed(), addresses(request)), headers={"Vary": "Accept"})
 

@@ -184,6 +184,10 @@ def _compared(operation: str, args: Sequence[Any], columns: Columns) -> Narrowed
     if operation in _COMPARISONS and len(args) == 2 and not _is_property(args[0]):
         operation, args = _MIRRORED.get(operation, operation), (args[1], args[0])
     name = args[0]["property"] if _is_property(args[0]) else None
+    if name == columns.classes_name and operation in (*_COMPARISONS, "in", "like"):
+        raise BadSignature(
+            f"filter: {name} is a list, {operation} asks for one value; ask a_contains({name}, (311)), or a_overlaps for any of several"
+        )
     column = columns.properties.get(str(name))
     if column is None or any(isinstance(arg, dict) and "timestamp" not in arg and "interval" not in arg for arg in args[1:]):
         return Narrowed()
