@@ -24,7 +24,7 @@ _PNG = "image/png"
 _THREADS = 8
 _LASTING = "public, max-age=86400"
 _READS = ["GET", "HEAD"]
-_Part = Annotated[str, Path(max_length=1024)]
+_Part = Annotated[str, Path(max_length=255 * 12)]  # an id whose every character needs four bytes, encoded
 _Level = Annotated[int, Path(ge=0, le=24)]
 _Number = Annotated[int, Path(ge=0, le=2**24)]
 
