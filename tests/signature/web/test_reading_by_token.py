@@ -81,6 +81,16 @@ def test_browsers_and_map_programs_send_it_as_a_password(url, token):
     assert 'Basic realm="EarthSignature' in httpx.get(url + TILE).headers["www-authenticate"]
 
 
+def test_a_map_in_a_browser_asks_once_for_the_password(browser, url, token):
+    context = browser.new_context(http_credentials={"username": "anybody", "password": token})
+    page = context.new_page()
+    page.goto(f"{url}/products/town/map")
+    page.wait_for_load_state("networkidle")
+    drawn = """() => [...document.querySelectorAll("#tiles img")].filter((i) => i.complete && i.naturalWidth === 256).length"""
+    assert page.evaluate(drawn) > 0
+    context.close()
+
+
 def test_stac_clients_and_gdal_read_with_it(url, token):
     catalog = Client.open(url, headers=bearer(token))
     item = next(catalog.search(ids=["town"]).items())

@@ -263,7 +263,7 @@ async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
             f"{settings.host} can be reached from other machines, and this server has no TLS; put a proxy that has it before it on "
             "127.0.0.1, or say --insecure where a proxy or a private network encrypts (and --read token unless everybody may read)"
         )
-    access = Access(settings.tokens and TokenFile(settings.tokens), read="token") if settings.read == "token" else None
+    access = _access(settings)
     listening = _listen(settings.host, settings.port)
     store = Store(settings.home, settings.database_url)
     try:
@@ -279,6 +279,12 @@ async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     finally:
         listening.close()
         store.close()
+
+
+def _access(settings: WebSettings) -> Access | None:
+    if settings.read == "open":
+        return None  # whatever a proxy asked its users for is not ours to judge
+    return Access(TokenFile(settings.tokens) if settings.tokens else None, read="token")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _OPEN = ("/_mgmt/ping", "/_mgmt/health")
 """What watches a server has no token."""
-_ASKED = 'Bearer realm="EarthSignature", Basic realm="EarthSignature: any name, your token as password", charset="UTF-8"'
+_ASKED = ('Bearer realm="EarthSignature"', 'Basic realm="EarthSignature: any name, your token as password", charset="UTF-8"')
+"""Each in a line of its own: Chromium knows only the first of several in one."""
 
 
 class Guard:
@@ -33,7 +34,8 @@ class Guard:
         except AccessRefused as error:
             refused = answer({"code": type(error).__name__, "description": str(error)}, headers={"Cache-Control": "no-store"})
             refused.status_code = 401 if isinstance(error, NotAuthenticated) else 403
-            refused.headers["WWW-Authenticate"] = _ASKED
+            for asked in _ASKED:
+                refused.headers.append("WWW-Authenticate", asked)
             await refused(scope, receive, send)
             return
 
