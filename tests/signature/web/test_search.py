@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from earthself.signature.product import from_feature
-from earthself.signature.rows import Stored, row_of
+from earthself.signature.rows import Stored, rows_of
 from earthself.signature.testing import feature
 from earthself.signature.web.app import application
 from starlette.testclient import TestClient
@@ -213,7 +213,7 @@ def test_the_landing_page_is_json_unless_a_browser_asks(site):
 def test_whatever_an_id_is_its_addresses_lead_to_it(open_store, tmp_path, name):
     store = open_store(tmp_path / "one")
     product = from_feature(feature(name))
-    store.catalog.insert_new([row_of(Stored(product, (), None, product.digest(), None), product.creation_date)])
+    store.catalog.insert_new(rows_of([Stored(product, (), None, product.digest(), None)], product.creation_date))
     with TestClient(application(store)) as client:
         item = client.get("/search").json()["features"][0]
         own = next(link["href"] for link in item["links"] if link["rel"] == "self")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from earthself.signature.errors import OverTime
 from earthself.signature.filters import Query
 from earthself.signature.product import from_feature
-from earthself.signature.rows import Stored, row_of
+from earthself.signature.rows import Stored, rows_of
 from earthself.signature.scan import Search
 from earthself.signature.testing import feature
 from earthself.signature.web import requests
@@ -24,7 +24,7 @@ ENDLESS = sa.text("(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM
 def store(open_store, tmp_path):
     made = open_store(tmp_path / "few")
     products = [from_feature(feature(f"p{n}", rank=n)) for n in range(3)]
-    made.catalog.insert_new([row_of(Stored(p, (), None, p.digest(), None), p.creation_date) for p in products])
+    made.catalog.insert_new(rows_of([Stored(p, (), None, p.digest(), None) for p in products], products[0].creation_date))
     return made
 
 
