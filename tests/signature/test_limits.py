@@ -47,6 +47,11 @@ def star(corners):
     return shapely.Polygon(np.column_stack([10 + far * np.cos(turn), 45 + far * np.sin(turn)]))
 
 
+def scribble(corners):
+    """A line to and fro over 33 by 33 degrees."""
+    return [(n * 3571 % 10009 / 300, n * 7919 % 10007 / 300) for n in range(corners)]
+
+
 def strips(number):
     across = [shapely.box(0, i * 0.05, 80, i * 0.05 + 0.02) for i in range(number)]
     return [*across, *(shapely.transform(strip, lambda xy: xy[:, ::-1]) for strip in across)]
@@ -58,6 +63,11 @@ AREAS = {
     "parts": (shapely.MultiPolygon([shapely.box(i % 90, i / 90, i % 90 + 0.5, i / 90 + 0.005) for i in range(1100)]).wkt, "2201 brackets"),
     "nested": ("GEOMETRYCOLLECTION(" * 9 + "POINT(1 2)" + ")" * 9, "more than 8 levels of brackets"),
     "nested in thousands": ("GEOMETRYCOLLECTION(" * 50_000 + "POINT(1 2)" + ")" * 50_000, "wkt with 50001 brackets"),
+    "crossing itself": (shapely.MultiLineString([scribble(2000)]).wkt, r"cross each other about \d+ times; at most 50000"),
+    "crossing itself beyond 180": (
+        shapely.transform(shapely.LineString(scribble(2000)), lambda xy: xy + np.array([160, 0])).wkt,
+        r"cross each other about \d+ times; at most 50000",
+    ),
     "crossing each other": (shapely.GeometryCollection(strips(240)).wkt, r"cross each other about \d+ times; at most 50000"),
 }
 

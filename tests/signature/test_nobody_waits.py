@@ -9,7 +9,7 @@ from contextvars import copy_context
 import pytest
 import sqlalchemy as sa
 from earthself.signature import calls
-from earthself.signature.errors import Unavailable
+from earthself.signature.errors import OverTime, Unavailable
 from earthself.signature.server import OWN_PATH
 from earthself.signature.waiting import WAITING, Waiting
 from earthself.signature.wire import POOL
@@ -26,7 +26,7 @@ def asking(store, begun, ended):
         with store.catalog._reading() as connection:
             begun.append(connection)
             connection.execute(HOURS)
-    except Unavailable as error:
+    except OverTime as error:
         ended.append(error)
 
 

@@ -88,6 +88,31 @@ def test_a_wrong_search_says_what_to_send_instead(site, body, said):
     assert said in site.refused(**body)
 
 
+def comb(teeth, swapped):
+    """A polygon with that many teeth over 10 by 10 degrees; with its x and y swapped it crosses itself at every tooth."""
+    wide = 10 / teeth
+    edge = [xy for n in range(teeth) for xy in ((n * wide, 0), (n * wide, 10), ((n + 0.5) * wide, 10), ((n + 0.5) * wide, 0))]
+    ring = [*edge, (10, 0), (10, -1), (0, -1), (0, 0)]
+    return {"type": "Polygon", "coordinates": [[(y, x) if swapped else (x, y) for x, y in ring]]}
+
+
+def meets(area):
+    return {"op": "s_intersects", "args": [{"property": "geometry"}, area]}
+
+
+def test_areas_whose_union_would_take_minutes_and_gigabytes_are_refused(site):
+    one, other = meets(comb(600, False)), meets(comb(600, True))
+    assert "cross each other" in site.refused(filter={"op": "or", "args": [one, other]})
+    deeper = {"op": "or", "args": [{"op": "and", "args": [one, {"op": ">", "args": [{"property": "eo:cloud_cover"}, 0]}]}, other]}
+    assert "cross each other" in site.refused(filter=deeper)
+
+
+def test_an_area_of_too_many_parts_is_refused_however_it_is_sent(site):
+    area = {"type": "MultiPoint", "coordinates": [[n % 180, n // 180] for n in range(1500)]}
+    for asked in ({"intersects": area}, {"filter": meets(area)}):
+        assert "at most 1000: fewer polygons" in site.refused(**asked)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -139,6 +164,37 @@ def test_a_body_that_is_nested_without_end_is_refused(site):
     assert site.get("/conformance").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b'"x"', b"3", b"null", b"{", b"\xff\xfe", b'{"ids": ["\\ud800"]}', b'{"fields": {"include": ["\\udfff"]}}']
+)
+def test_a_body_that_is_no_object_is_refused_in_words(site, content):
+    answer = httpx.post(f"{site.url}/search", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400, answer.text
+    assert "the body is" in answer.json()["description"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_is_read_as_json_whatever_it_is_called(site, kind):
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = httpx.post(f"{site.url}/search", content=b'{"ids": ["town"]}', headers=headers)
+    assert [item["id"] for item in answer.json()["features"]] == ["town"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("earthself:classes = 311", "a_contains(earthself:classes, (311))"),
+        ("earthself:classes IN (311, 312)", "a_overlaps"),
+        ("NOT (311 = earthself:classes) AND id = 'town'", "a_contains"),
+        ("upper(id) = 'TOWN'", "no operation or function 'upper'"),
+        ("id = 'town' OR nearby(geometry, POINT(1 2))", "no operation or function 'nearby'"),
+    ],
+)
+def test_a_filter_that_could_never_find_anything_is_refused(site, text, said):
+    answer = site.get("/search", params={"filter": text})
+    assert (answer.status_code, said in answer.json()["description"]) == (400, True), answer.text
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_nothing_can_be_written(site, method):
     for path in ("/collections/earthsignature/items/town", "/collections/earthsignature", "/products/town/assets/segmentation.tif"):
@@ -150,7 +206,8 @@ def test_pages_of_other_sites_may_read(site):
     answer = site.get("/search", headers={"Origin": "https://radiantearth.github.io"})
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "access-control-allow-credentials" not in answer.headers
-    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization, content-type"
     assert httpx.options(f"{site.url}/search", headers=asked).status_code == 200
     asked["Access-Control-Request-Method"] = "DELETE"
     assert httpx.options(f"{site.url}/search", headers=asked).status_code == 400
@@ -170,7 +227,8 @@ def test_it_listens_on_loopback_and_refuses_a_port_in_use(site, tmp_path):
     ("options", "said"),
     [
         (("--host", "0.0.0.0"), r"0\.0\.0\.0 can be reached from other machines.*--insecure"),  # noqa: S104 - that is the point
-        (("--read", "token"), "the web server knows none"),
+        (("--read", "token"), "reading by token needs a list of tokens"),
+        (("--read", "token", "--tokens", "/nowhere/tokens.json"), "/nowhere/tokens.json cannot be read"),
     ],
 )
 def test_it_does_not_open_to_others_what_is_not_meant_for_them(tmp_path, options, said):

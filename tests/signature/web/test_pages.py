@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from web_site import RESULT
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium; get it with: apt-get install chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -84,6 +68,15 @@ def test_a_map_is_zoomed_dragged_and_asked(page, site):
     page.mouse.wheel(0, -240)
     page.wait_for_load_state("networkidle")
     assert seen(page)
+
+
+def test_a_map_over_the_antimeridian_shows_both_sides(page, site):
+    page.goto(f"{site.url}/products/over180/map")
+    page.wait_for_load_state("networkidle")
+    columns = {int(tile.split("/tiles/")[1].split("/")[1]) for tile in seen(page)}
+    zoom = int(seen(page)[0].split("/tiles/")[1].split("/")[0])
+    assert zoom >= 12
+    assert {0, 2**zoom - 1} <= columns
 
 
 def test_layers_change_the_map_and_its_legend(page, site):

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from earthself.signature.product import from_feature
+from earthself.signature.rows import Stored, rows_of
+from earthself.signature.testing import feature
+from earthself.signature.web.app import application
+from starlette.testclient import TestClient
 
 ALL = ["over180", "odd/id %41?#é", "coarse", "town", "water", "forest", "described"]
 HERE = [15.0, 48.7, 15.01, 48.8]
@@ -181,3 +186,37 @@ def test_a_store_that_is_not_made_yet_is_asked_for_again(tmp_path):
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
         assert "earthsignature serve" in answer.json()["description"]
         assert httpx.get(url).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/conformance", "/collections", "/collections/earthsignature/items/town", "/search?ids=town", "/queryables", "/products/town/map",
+     "/products/town/assets/segmentation.tif", "/results"],
+)  # fmt: skip
+def test_head_says_what_get_would_without_it(site, path):
+    head, got = (httpx.request(method, site.url + path, headers={"Accept-Encoding": "identity"}) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.headers["content-length"] == str(len(got.content))
+
+
+def test_the_landing_page_is_json_unless_a_browser_asks(site):
+    assert site.get("/").json()["id"] == "earthself"
+    browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    for path in ("/", "/results"):
+        assert site.get(path, headers={"Accept": browser}).headers["content-type"].startswith("text/html")
+        for accept in ("application/json, text/html;q=0.5", "*/*", "", "application/geo+json", "text/html;q=0", "text/html;q=x;;,"):
+            assert site.get(path, headers={"Accept": accept}).headers["content-type"] == "application/json", accept
+
+
+@pytest.mark.parametrize("name", [".", "..", "é" * 200, "\U0001f332" * 255, "%2e%2e", "a\\b", "a{z}b"])
+def test_whatever_an_id_is_its_addresses_lead_to_it(open_store, tmp_path, name):
+    store = open_store(tmp_path / "one")
+    product = from_feature(feature(name))
+    store.catalog.insert_new(rows_of([Stored(product, (), None, product.digest(), None)], product.creation_date))
+    with TestClient(application(store)) as client:
+        item = client.get("/search").json()["features"][0]
+        own = next(link["href"] for link in item["links"] if link["rel"] == "self")
+        assert client.get(own).json()["id"] == name
+        shown = str(own).replace("collections/earthsignature/items", "products")
+        assert client.get(f"{shown}/map").status_code == 200

@@ -69,9 +69,22 @@ def test_a_raster_over_the_antimeridian_is_drawn_on_both_sides(site):
         at = TMS.tile(lon, 10.0, 15)
         image = rgba(site.get(f"/products/over180/segmentation/tiles/{at.z}/{at.x}/{at.y}.png"))
         assert color("clc:3", 523) in colors(image), lon
+
+
+def test_a_raster_over_the_antimeridian_is_offered_as_close_as_any_other(site):
     lies = site.get("/products/over180/segmentation/tilejson.json").json()
-    west, _, east, _ = lies["bounds"]
-    assert west > 179 > -179 > east
+    assert (lies["bounds"][0], lies["bounds"][2]) == (-180, 180)
+    lon, lat, _ = lies["center"]
+    assert abs(lon) == pytest.approx(180, abs=0.01)
+    assert 12 <= lies["minzoom"] <= 14
+    assert lies["maxzoom"] >= 16
+    at = TMS.tile(lon, lat, lies["minzoom"])
+    assert color("clc:3", 523) in colors(rgba(httpx.get(lies["tiles"][0].format(z=at.z, x=at.x, y=at.y))))
+    to_map = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+    with rasterio.open(f"WMTS:{site.url}/products/over180/WMTSCapabilities.xml,layer=segmentation") as dataset:
+        for side in (179.995, -179.995):
+            row, column = dataset.index(*to_map.transform(side, lat))
+            assert tuple(dataset.read(window=((row, row + 1), (column, column + 1)))[:, 0, 0]) == color("clc:3", 523)
 
 
 @pytest.mark.parametrize(

@@ -306,8 +306,8 @@ class Catalog:
             return _together(connection, [there[pk] for pk in keys if pk in there], details)
 
     def search(self, search: Search) -> Page:
-        """Give one page of the products that match."""
-        with self._reading() as connection:
+        """Give one page of the products that match; raises `OverTime`."""
+        with self._reading() as connection, self._dialect.within(connection, search.seconds):
             scan = Scan(self._dialect, connection, search)
             rows = scan.page(connection, search.limit + 1)
             matched = scan.count(connection, search.count) if search.count else None

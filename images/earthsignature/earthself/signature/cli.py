@@ -114,8 +114,9 @@ def web(
     database_url: Database = None,
     workspace: Annotated[Path | None, typer.Option(envvar="EARTHSELF_WORKSPACE", help="Workspace with published results.")] = None,
     root_path: Annotated[str, typer.Option(envvar="EARTHSELF_DATA_ROOT_PATH", help="Path at which a proxy shows it, such as /data.")] = "",
-    insecure: Annotated[bool, typer.Option(help="Clear text and no logins although other machines can connect.")] = False,
-    read: Annotated[_Read, _option("--read", "As for `serve`: this server is open to all, and refuses to start with token.")] = _Read.OPEN,
+    insecure: Annotated[bool, typer.Option(help="Clear text although other machines can connect.")] = False,
+    tokens: Annotated[Path | None, _option("--tokens", "List of tokens, made by `token add`.")] = None,
+    read: Annotated[_Read, _option("--read", "Whether reading needs a token, here and for `serve`.")] = _Read.OPEN,
     as_json: Json = False,
 ) -> None:
     """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
@@ -136,11 +137,8 @@ def web(
         except ModuleNotFoundError as error:
             raise BadSetting(f"{error}; the web server needs more packages: pip install earthself-signature[web]") from error
         catalog = Workspace(workspace or home.parent / "workspace").catalog
-        if read is _Read.TOKEN:
-            raise BadSetting(
-                "reading needs a token here, and the web server knows none; put a proxy with logins before it and say --read open"
-            )
-        asyncio.run(run(WebSettings(home, host, port, database_url, catalog, root_path.rstrip("/"), insecure), ready))
+        settings = WebSettings(home, host, port, database_url, catalog, root_path.rstrip("/"), insecure, tokens, read.value)
+        asyncio.run(run(settings, ready))
 
 
 @app.command(name="list")

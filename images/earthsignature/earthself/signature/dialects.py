@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 import shapely
 import sqlalchemy as sa
-from earthself.signature.errors import BadSignature, SignatureError, StoreBroken, StoreFull, Unavailable
+from earthself.signature.errors import BadSignature, OverTime, SignatureError, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
 from earthself.signature.rows import BOX_COLUMNS, CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
@@ -27,6 +28,7 @@ from sqlalchemy.engine import Connection, Engine
 _MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, the newest of all are gone through instead
 _MICROS_PER_DAY = 86_400_000_000
 _MOST_BOXES = 16
+_OVER_TIME = "the question takes the database too long; narrow it by place, time or ids"
 _BULK = 1000
 _STEPS = 10_000  # of SQLite's machine, some 250 µs
 _CANCEL_SECONDS = 5.0
@@ -59,11 +61,14 @@ class Dialect(Protocol):
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
         """The condition that a footprint meets the area exactly; None where shapely has to tell."""
 
+    def within(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        """End what the connection is asked inside once the time is over: then it raises what `trouble` calls `OverTime`."""
+
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """The condition that a column has one of these values, which may be many."""
 
     def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
-        """End what the connection is asked inside when the caller gives up: `sqlalchemy.exc.OperationalError`."""
+        """The same when the caller gives up; not inside of `within`, since SQLite looks at one reason only."""
 
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
@@ -129,6 +134,20 @@ class Sqlite:
         """Leave it to shapely: there is no geometry in SQLite."""
         return
 
+    @contextmanager
+    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Look at the clock between steps, over all questions together."""
+        if seconds is None:
+            yield
+            return
+        driver: Any = connection.connection.dbapi_connection
+        until = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
+
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """Send them as one JSON text."""
         return _among(column, values)
@@ -173,6 +192,8 @@ class Sqlite:
     def trouble(self, error: sa.exc.DBAPIError) -> SignatureError | None:
         """Read SQLite's own names."""
         name = getattr(error.orig, "sqlite_errorname", "")
+        if name == "SQLITE_INTERRUPT":
+            return OverTime(_OVER_TIME)
         if name == "SQLITE_FULL":
             return StoreFull("the database's disk is full; nothing was stored, try again when there is room")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -221,6 +242,13 @@ class Postgres:
         """Ask PostGIS, which has the same geometry engine as shapely."""
         return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
 
+    @contextmanager
+    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        """Let PostgreSQL look, at each question; the transaction's end forgets it."""
+        if seconds is not None:
+            connection.execute(sa.select(sa.func.set_config("statement_timeout", str(max(1, round(1000 * seconds))), True)))
+        yield
+
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """Send them as one array."""
         return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
@@ -260,6 +288,8 @@ class Postgres:
         if isinstance(error, sa.exc.DataError):
             return BadSignature(f"the database cannot hold or look for that ({str(error.orig).strip()}); send other text")
         state = getattr(error.orig, "sqlstate", None) or ""
+        if state == "57014":
+            return OverTime(_OVER_TIME)
         if state in ("53100", "53200"):
             return StoreFull("the database has no room; nothing was stored, try again when there is")
         if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):

@@ -65,6 +65,12 @@ class TooSlow(SignatureError):
     retry = True
 
 
+class OverTime(TooSlow):
+    """Answering takes longer than the store gives one question; asked again in the same way it would, too."""
+
+    retry = False
+
+
 class StoreBroken(SignatureError):
     """The store is not what its database says, or cannot be opened (DATA_LOSS, exit 1)."""
 

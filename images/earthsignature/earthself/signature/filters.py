@@ -5,7 +5,7 @@ Meaning of the filters: several values of one are any-of, different filters comb
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import shapely
 from earthself.data.errors import BadInput
 from earthself.data.legends import legend, matches
 from earthself.signature.errors import BadSignature
-from shapely.geometry import Polygon
+from shapely.geometry import GeometryCollection, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
@@ -117,10 +117,14 @@ def parse_area(wkt: str) -> BaseGeometry | None:
     for part in getattr(shape, "geoms", (shape,)):
         if not part.is_valid:
             raise BadSignature(f"wkt crosses itself ({shapely.is_valid_reason(part)}); draw rings without crossing lines, holes inside")
-    if hasattr(shape, "geoms"):
-        _check_crossings(shape)
-    whole = unary_union(list(shape.geoms)) if hasattr(shape, "geoms") else shape
+    whole = united(list(shape.geoms)) if hasattr(shape, "geoms") else shape
     return whole if west >= -180 and east <= 180 else _wrapped(whole)
+
+
+def united(areas: Sequence[BaseGeometry]) -> BaseGeometry:
+    """Make one area of several, each valid; raises `BadSignature` where they cross each other so often that it would take minutes."""
+    _check_crossings(GeometryCollection(areas))
+    return unary_union(areas)
 
 
 def _check_edges(shape: BaseGeometry) -> None:
@@ -141,21 +145,21 @@ def _check_edges(shape: BaseGeometry) -> None:
 
 
 def _check_crossings(shape: BaseGeometry) -> None:
-    """Refuse parts that cross each other so often that their union would take minutes and gigabytes; counted on a sample of edges."""
+    """Refuse lines that cross each other so often that a union would take minutes and gigabytes; counted on a sample of edges."""
     parts = _flat(shape)
-    rings, of_ring = shapely.get_rings(parts, return_index=True)
-    points, of_point = shapely.get_coordinates([*rings, *parts[shapely.get_dimensions(parts) == 1]], return_index=True)
-    follow = np.flatnonzero(of_point[1:] == of_point[:-1])
+    lines = [*shapely.get_rings(parts), *parts[shapely.get_dimensions(parts) == 1]]
+    points, of_line = shapely.get_coordinates(lines, return_index=True)
+    follow = np.flatnonzero(of_line[1:] == of_line[:-1])
     edges = shapely.linestrings(np.stack([points[follow], points[follow + 1]], axis=1)) if len(follow) else np.array([])
-    owners = np.concatenate([of_ring, np.flatnonzero(shapely.get_dimensions(parts) == 1)])[of_point[follow]]
     sample = np.random.default_rng().permutation(len(edges))[:_SAMPLE]
     if not len(sample):
         return
-    asked, met = shapely.STRtree(edges).query(edges[sample], predicate="crosses")
-    crossings = int((owners[sample[asked]] != owners[met]).sum() * len(edges) / len(sample) / 2)
+    # Rings do not cross themselves, they are valid; lines may, and count with the others.
+    asked, _ = shapely.STRtree(edges).query(edges[sample], predicate="crosses")
+    crossings = int(len(asked) * len(edges) / len(sample) / 2)
     if crossings > _MOST_CROSSINGS:
         raise BadSignature(
-            f"the parts of wkt cross each other about {crossings} times; at most {_MOST_CROSSINGS}: send their union, or fewer"
+            f"the lines of wkt cross each other about {crossings} times; at most {_MOST_CROSSINGS}: send their union, or fewer"
         )
 
 
@@ -167,6 +171,7 @@ def _flat(shape: BaseGeometry) -> np.ndarray[Any, Any]:
 
 
 def _wrapped(shape: BaseGeometry) -> BaseGeometry:
+    _check_crossings(shape)  # a line is cut where it crosses itself, too
     world = shapely.box(-180, -90, 180, 90)
     moved = (shapely.transform(shape, lambda xy, by=by: xy + np.array([by, 0.0])) for by in (-360.0, 0.0, 360.0))
     return unary_union([part.intersection(world) for part in moved])

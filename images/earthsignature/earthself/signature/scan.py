@@ -42,6 +42,8 @@ class Search:
     """Where the page before ended: values of the order's columns, then the id."""
     count: int = 0
     """Count the matches up to so many; 0 does not count."""
+    seconds: float | None = None
+    """The longest that the database may take; None: as long as it wants."""
 
 
 class Scan:

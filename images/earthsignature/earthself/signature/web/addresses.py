@@ -14,7 +14,12 @@ _ODD = re.compile(r"[^A-Za-z0-9_~:+.-]")
 
 
 def slug(name: str) -> str:
-    """Write an id as one part of a path that stays whole when a server decodes it: what is odd is encoded twice."""
+    """Write an id as one part of a path that stays whole when a server decodes it: what is odd is encoded twice.
+
+    So are ids of dots alone, which clients take for the folder above.
+    """
+    if not name.strip("."):
+        return name.replace(".", "%252E")
     return quote(_ODD.sub(lambda found: quote(found[0], safe=""), name), safe=":+~")
 
 

@@ -13,7 +13,7 @@ from earthself.signature.filters import Query
 from earthself.signature.web import collection as described
 from earthself.signature.web import fields, items, pages, requests
 from earthself.signature.web.addresses import COLLECTION, addresses
-from earthself.signature.web.answers import JSON, answer, page
+from earthself.signature.web.answers import JSON, answer, page, wants_page
 from earthself.signature.web.search import Products, Wanted
 from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.types.core import BaseCoreClient
@@ -33,7 +33,7 @@ class Api(BaseCoreClient):
     def landing_page(self, **kwargs: Any) -> Any:  # noqa: ANN401 - stac-fastapi's own signature, here and below
         """Give the root catalogue; browsers get a page."""
         at = addresses(kwargs["request"])
-        if "text/html" in kwargs["request"].headers.get("accept", ""):
+        if wants_page(kwargs["request"].headers.get("accept", "")):
             newest = self.products.search(Wanted(Query(), limit=12)).found
             return page(pages.home(self.products.overview(), newest, at))
         root: dict[str, Any] = dict(super().landing_page(**kwargs))

@@ -9,18 +9,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio.to_thread
+import orjson
 import uvicorn
 from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
-from earthself.signature.errors import BadSetting, SignatureError
+from earthself.signature.access import Access, TokenFile
+from earthself.signature.errors import BadSetting, OverTime, SignatureError
 from earthself.signature.store import Store
 from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
-from earthself.signature.web.answers import answer
+from earthself.signature.web.answers import JSON, answer
 from earthself.signature.web.api import Api, Queryables
+from earthself.signature.web.guard import Guard
 from earthself.signature.web.search import Products
 from earthself.signature.web.shown import Results, ShownProducts
 from fastapi import FastAPI
@@ -47,6 +50,7 @@ LARGEST_BODY = 1_048_576
 """Bytes of a request's body."""
 _STATUS = {65: 400, 69: 404, 75: 503}
 _THREADS = 16
+_EXAMPLE = '{"bbox": [15, 48, 16, 49], "limit": 10}'
 _PICTURES = r"/(products|results)/.*(\.png|\.tif|/assets/.*)$"
 
 
@@ -67,11 +71,18 @@ class WebSettings:
     root_path: str = ""
     """Path at which a proxy shows this server, such as /data; links begin with it."""
     insecure: bool = False
-    """Whether clear text without logins is wanted where other machines can connect."""
+    """Whether clear text is wanted where other machines can connect."""
+    tokens: Path | None = None
+    """List of tokens; only read where reading needs one."""
+    read: Literal["open", "token"] = "open"
+    """Whether reading needs a token."""
 
 
-def application(store: Store, catalog: Path | None = None) -> FastAPI:
-    """Make the application over a store that another process writes, and over the catalogue of published results."""
+def application(store: Store, catalog: Path | None = None, access: Access | None = None) -> FastAPI:
+    """Make the application over a store that another process writes, and over the catalogue of published results.
+
+    With `access` each request needs a token that may read.
+    """
     products = Products(store)
     extensions = _extensions()
     items: Any = create_request_model("ItemsGetRequest", ItemCollectionUri, extensions, request_type="GET")
@@ -79,15 +90,14 @@ def application(store: Store, catalog: Path | None = None) -> FastAPI:
         settings=ApiSettings(
             stac_fastapi_title=collection.TITLE,
             stac_fastapi_description=collection.DESCRIPTION,
-            stac_fastapi_landing_id="earthself",
             stac_fastapi_version="1.0.0",
             enable_response_models=False,
         ),
-        client=Api(products=products),
+        client=Api(products=products, landing_page_id="earthself"),
         extensions=extensions,
         exceptions={},
         response_class=JSONResponse,
-        middlewares=_middlewares(),
+        middlewares=_middlewares(access),
         app=FastAPI(openapi_url="/api", docs_url=None, redoc_url=None, title=collection.TITLE, version="1.0.0", lifespan=_lifespan),
         search_get_request_model=create_get_request_model(extensions),
         search_post_request_model=create_post_request_model(extensions, requests.PostedSearch),
@@ -122,25 +132,38 @@ def _extensions() -> list[Any]:
     ]
 
 
-def _middlewares() -> list[Middleware]:
+def _middlewares(access: Access | None) -> list[Middleware]:
     """From the inside out. Pictures and rasters are compressed already, and a range of bytes must stay one."""
     return [
         Middleware(_Bounded),
+        Middleware(_Heads),
+        *([Middleware(Guard, access=access)] if access else []),
         Middleware(BrotliMiddleware, quality=1, excluded_handlers=[_PICTURES]),
         Middleware(
             CORSMiddleware,
-            allow_origins=["*"],  # open data, read only, without logins: the STAC browser runs on any site
+            allow_origins=["*"],  # read only, and without cookies: the STAC browser runs on any site, and sends a token itself
             allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
-            allow_headers=["Content-Type", "Range", "If-None-Match"],
-            expose_headers=["Content-Range", "Accept-Ranges", "ETag"],
+            allow_headers=["Authorization", "Content-Type", "Range", "If-None-Match"],
+            expose_headers=["Content-Range", "Accept-Ranges", "ETag", "WWW-Authenticate"],
             max_age=600,
         ),
         Middleware(ProxyHeaderMiddleware),
     ]
 
 
+class _Heads:
+    """Answers HEAD wherever GET is answered; the server leaves the body out. Files do it themselves, without being read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = scope["type"] == "http" and scope["method"] == "HEAD" and "/assets/" not in scope["path"]
+        await self._app({**scope, "method": "GET"} if head else scope, receive, send)
+
+
 class _Bounded:
-    """Refuses bodies that are too large before they are read."""
+    """Refuses bodies that are too large before they are read, and those of searches that are no JSON object."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -158,12 +181,28 @@ class _Bounded:
                 return
             if not message.get("more_body"):
                 break
+        if scope["path"].rstrip("/").endswith("/search"):
+            if (wrong := _no_object(body)) is not None:
+                await _said(400, "BadRequest", wrong)(scope, receive, send)
+                return
+            # Some clients say nothing of what they send, or that it is a form.
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+            scope = {**scope, "headers": [*headers, (b"content-type", JSON.encode())]}
         given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again() -> Message:
             return next(given, None) or await receive()
 
         await self._app(scope, again, send)
+
+
+def _no_object(body: bytes) -> str | None:
+    """Say what is wrong with a body that is no JSON object; half characters (a lone surrogate) could not be answered with."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return f"the body is no JSON ({error}); send an object such as {_EXAMPLE}"
+    return None if isinstance(found, dict) else f"the body is JSON, but no object; send one such as {_EXAMPLE}"
 
 
 def _said(status: int, code: str, description: str, headers: dict[str, str] | None = None) -> Response:
@@ -173,7 +212,7 @@ def _said(status: int, code: str, description: str, headers: dict[str, str] | No
 
 
 def _ours(request: Request, error: Any) -> Response:  # noqa: ANN401 - starlette's handlers take any exception, here and below
-    status = _STATUS.get(error.exit_code, 500)
+    status = 504 if isinstance(error, OverTime) else _STATUS.get(error.exit_code, 500)
     if status == 500:
         _LOG.error("%s %s: %s", request.method, request.url.path, error)
     return _said(status, type(error).__name__, str(error), {"Retry-After": "2"} if status == 503 else None)
@@ -216,18 +255,20 @@ class _Server(uvicorn.Server):
 async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     """Serve until SIGTERM or SIGINT; calls `ready` with the port once it answers.
 
-    Raises `BadSetting` for an address that others can reach, unless that is wanted, and `SignatureError` when it cannot listen.
+    Raises `BadSetting` for an address that others can reach, unless that is wanted, and where reading needs a token and there is no list
+    of tokens; `SignatureError` when it cannot listen.
     """
     if not on_this_machine(settings.host) and not settings.insecure:
         raise BadSetting(
-            f"{settings.host} can be reached from other machines, and this server has neither TLS nor logins; put a proxy that has both "
-            "before it on 127.0.0.1, or say --insecure where everybody may read and a proxy or a private network encrypts"
+            f"{settings.host} can be reached from other machines, and this server has no TLS; put a proxy that has it before it on "
+            "127.0.0.1, or say --insecure where a proxy or a private network encrypts (and --read token unless everybody may read)"
         )
+    access = _access(settings)
     listening = _listen(settings.host, settings.port)
     store = Store(settings.home, settings.database_url)
     try:
         config = uvicorn.Config(
-            application(store, settings.catalog),
+            application(store, settings.catalog, access),
             root_path=settings.root_path,
             log_config=None,
             access_log=False,
@@ -238,6 +279,12 @@ async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     finally:
         listening.close()
         store.close()
+
+
+def _access(settings: WebSettings) -> Access | None:
+    if settings.read == "open":
+        return None  # whatever a proxy asked its users for is not ours to judge
+    return Access(TokenFile(settings.tokens) if settings.tokens else None, read="token")
 
 
 def _listen(host: str, port: int) -> socket.socket:

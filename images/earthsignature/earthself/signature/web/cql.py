@@ -30,6 +30,14 @@ _LONGEST_STRING = 512
 _NUMBERS = re.compile(r"-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[\s,]+")
 GEOMETRIES = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"}
 
+_OPERATIONS = frozenset(
+    "and or not = <> < <= > >= between like in isNull + - * / % ^ div casei accenti "
+    "s_intersects s_equals s_disjoint s_touches s_within s_overlaps s_crosses s_contains "
+    "t_after t_before t_contains t_disjoint t_during t_equals t_finishedBy t_finishes t_intersects t_meets t_metBy t_overlappedBy "
+    "t_overlaps t_startedBy t_starts a_equals a_contains a_containedBy a_overlaps".lower().split()
+)
+"""What the library can decide; of anything else it would say that no product matches."""
+
 Json = dict[str, Any]
 
 
@@ -136,6 +144,8 @@ def _normal(tree: Any) -> Any:  # noqa: ANN401
     args = tree.get("args")
     if not isinstance(args, list) or not isinstance(tree.get("op"), str):
         return {key: _normal(value) for key, value in tree.items()}
+    if tree["op"].lower() not in _OPERATIONS:
+        raise BadSignature(f"filter: there is no operation or function {short(tree['op'])}; there are {', '.join(sorted(_OPERATIONS))}")
     if tree["op"] == "between" and len(args) == 2 and isinstance(args[1], list):
         args = [args[0], *args[1]]
     made = [_normal(arg) for arg in args]

@@ -29,6 +29,7 @@ MOST_PIXELS_COUNTED = 4_000_000
 """Pixels that statistics are made of; a larger raster is thinned to that."""
 TMS = morecantile.tms.get("WebMercatorQuad")
 _DEEPEST = 24
+_DEGREE = 111_319.49  # metres on the map
 _ZERO = {"cloud_mask": "No cloud", "confidence": NO_CLASS, "observations": "Not observed, or outside of the area"}
 _CLOSER = 3  # zoom levels beyond the raster's own, so that single pixels can be looked at
 
@@ -38,11 +39,17 @@ class Place:
     """Where a picture lies."""
 
     bounds: tuple[float, float, float, float]
-    """West, south, east, north in degrees."""
+    """West, south, east, north in degrees; west > east over the antimeridian."""
     minzoom: int
     """Zoom at which all of it fits into a tile or two."""
     maxzoom: int
     """Beyond this there is nothing new to see."""
+
+    @property
+    def unwrapped(self) -> tuple[float, float, float, float]:
+        """The bounds for those who take west > east for a mistake, or for what lies between: all around the Earth."""
+        west, south, east, north = self.bounds
+        return self.bounds if west <= east else (-180.0, south, 180.0, north)
 
 
 def place(picture: Picture) -> Place:
@@ -54,7 +61,16 @@ def place(picture: Picture) -> Place:
 def _place(path: str, _state: str) -> Place:
     with _opened(path) as reader:
         west, south, east, north = reader.get_geographic_bounds(TMS.rasterio_geographic_crs)
-        return Place((west, south, east, north), reader.minzoom, min(reader.maxzoom + _CLOSER, _DEEPEST))
+        least, most = _zooms(reader, (south + north) / 2) if west > east else (reader.minzoom, reader.maxzoom)
+        return Place((west, south, east, north), least, min(most + _CLOSER, _DEEPEST))
+
+
+def _zooms(reader: Any, latitude: float) -> tuple[int, int]:  # noqa: ANN401 - rio-tiler's reader has no types
+    """Tell the zoom levels from the size of a pixel: on the map, a raster over the antimeridian reaches around the world."""
+    dataset = reader.dataset
+    metres = _DEGREE if dataset.crs.is_geographic else dataset.crs.linear_units_factor[1] / math.cos(math.radians(latitude))
+    pixel = dataset.res[0] * metres
+    return TMS.zoom_for_res(pixel * max(dataset.width, dataset.height) / TILE), TMS.zoom_for_res(pixel)
 
 
 def tile(picture: Picture, z: int, x: int, y: int) -> bytes:

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from earthself.signature.errors import NotFound
 from earthself.signature.web import drawing, legend, looks, pages
 from earthself.signature.web.addresses import addresses, slug
-from earthself.signature.web.answers import CHECKED, answer, page
+from earthself.signature.web.answers import CHECKED, answer, page, wants_page
 from earthself.signature.web.shown import Picture, Results, Shown, ShownProducts
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
@@ -24,7 +24,7 @@ _PNG = "image/png"
 _THREADS = 8
 _LASTING = "public, max-age=86400"
 _READS = ["GET", "HEAD"]
-_Part = Annotated[str, Path(max_length=1024)]
+_Part = Annotated[str, Path(max_length=255 * 12)]  # an id whose every character needs four bytes, encoded
 _Level = Annotated[int, Path(ge=0, le=24)]
 _Number = Annotated[int, Path(ge=0, le=2**24)]
 
@@ -36,7 +36,7 @@ def router(products: ShownProducts, results: Results) -> APIRouter:
         _add(made, kind, source.shown)
 
     def listed(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
+        if wants_page(request.headers.get("accept", "")):
             return page(pages.results(results.listed(), addresses(request)))
         return answer(pages.results_document(results.listed(), addresses(request)), headers={"Vary": "Accept"})
 
@@ -122,6 +122,7 @@ def _threads() -> CapacityLimiter:
 def _tilejson(request: Request, shown: Shown, picture: Picture) -> dict[str, Any]:
     at, lies = addresses(request), drawing.place(picture)
     west, south, east, north = lies.bounds
+    middle = (west + east + (360 if west > east else 0)) / 2
     return {
         "tilejson": "3.0.0",
         "name": f"{shown.title}: {picture.title}",
@@ -130,8 +131,8 @@ def _tilejson(request: Request, shown: Shown, picture: Picture) -> dict[str, Any
         "tiles": [f"{at.root}{shown.kind}/{slug(shown.name)}/{picture.name}/tiles/{{z}}/{{x}}/{{y}}.png"],
         "minzoom": lies.minzoom,
         "maxzoom": lies.maxzoom,
-        "bounds": lies.bounds,
-        "center": [(west + east) / 2, (south + north) / 2, lies.minzoom],
+        "bounds": lies.unwrapped,
+        "center": [middle if middle <= 180 else middle - 360, (south + north) / 2, lies.minzoom],
         "legend": at.legend(picture.look.name, "json"),
     }
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import shapely
 import sqlalchemy as sa
 from earthself.signature.errors import BadSignature
-from earthself.signature.filters import parse_area
+from earthself.signature.filters import parse_area, united
+from earthself.signature.limits import USUAL
 from earthself.signature.rows import micros
 from earthself.signature.web.cql import GEOMETRIES, MOST_CORNERS, instant_text, reason, short
 from shapely.errors import ShapelyError
-from shapely.geometry import shape
+from shapely.geometry import GeometryCollection, shape
 from shapely.geometry.base import BaseGeometry
-from shapely.ops import unary_union
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -86,15 +86,23 @@ class Narrowed:
 
 def narrowed(tree: Any, columns: Columns) -> Narrowed:  # noqa: ANN401
     """Translate what of a filter's tree the database can answer; raises `BadSignature` for a value of the wrong type."""
+    found = _narrowed(tree, columns)
+    if not isinstance(found.area, GeometryCollection):
+        return found
+    # Once, at the end: one union after the other costs more and more.
+    return replace(found, area=united([part for part in found.area.geoms if not part.is_empty]))
+
+
+def _narrowed(tree: Any, columns: Columns) -> Narrowed:  # noqa: ANN401
     if isinstance(tree, bool):
         return Narrowed(sa.true() if tree else sa.false(), exact=True)
     operation, args = (tree.get("op"), tree.get("args") or []) if isinstance(tree, dict) else (None, [])
     if operation == "and":
-        return functools.reduce(_both, (narrowed(arg, columns) for arg in args))
+        return functools.reduce(_both, (_narrowed(arg, columns) for arg in args))
     if operation == "or":
-        return functools.reduce(_either, (narrowed(arg, columns) for arg in args))
+        return functools.reduce(_either, (_narrowed(arg, columns) for arg in args))
     if operation == "not" and len(args) == 1:
-        inner = narrowed(args[0], columns)
+        inner = _narrowed(args[0], columns)
         turned = inner.exact and inner.area is None and inner.condition is not None
         return Narrowed(sa.not_(inner.condition), exact=True) if turned and inner.condition is not None else Narrowed()
     if operation == "s_intersects" and len(args) == 2:
@@ -123,12 +131,16 @@ def _either(one: Narrowed, other: Narrowed) -> Narrowed:
     areas = [part.area for part in (one, other) if part.area is not None]
     return Narrowed(
         sa.or_(*conditions) if len(conditions) == 2 else None,
-        unary_union(areas) if len(areas) == 2 else None,
+        GeometryCollection(_parts(areas)) if len(areas) == 2 else None,
         None if one.start is None or other.start is None else min(one.start, other.start),
         None if one.end is None or other.end is None else max(one.end, other.end),
         # Where one asks for a place and the other for something else, neither alone can be handed on.
         exact=one.exact and other.exact and (not conditions or not areas),
     )
+
+
+def _parts(areas: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    return [part for area in areas for part in (area.geoms if isinstance(area, GeometryCollection) else (area,))]
 
 
 def _intersects(args: Sequence[Any]) -> Narrowed:
@@ -148,7 +160,9 @@ def area_of(geometry: Any, where: str) -> BaseGeometry:  # noqa: ANN401 - a stra
     if corners > MOST_CORNERS:
         raise BadSignature(f"{where}: the geometry has {corners} corners; at most {MOST_CORNERS} are read, simplify it")
     try:
-        found = parse_area(shapely.to_wkt(drawn, rounding_precision=-1))
+        text = shapely.to_wkt(drawn, rounding_precision=-1)
+        USUAL.check_area(text)
+        found = parse_area(text)
     except BadSignature as error:
         raise BadSignature(f"{where}: {error}") from error
     if found is None:
@@ -170,6 +184,10 @@ def _compared(operation: str, args: Sequence[Any], columns: Columns) -> Narrowed
     if operation in _COMPARISONS and len(args) == 2 and not _is_property(args[0]):
         operation, args = _MIRRORED.get(operation, operation), (args[1], args[0])
     name = args[0]["property"] if _is_property(args[0]) else None
+    if name == columns.classes_name and operation in (*_COMPARISONS, "in", "like"):
+        raise BadSignature(
+            f"filter: {name} is a list, {operation} asks for one value; ask a_contains({name}, (311)), or a_overlaps for any of several"
+        )
     column = columns.properties.get(str(name))
     if column is None or any(isinstance(arg, dict) and "timestamp" not in arg and "interval" not in arg for arg in args[1:]):
         return Narrowed()

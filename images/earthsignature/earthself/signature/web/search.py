@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from earthself.data.legends import matches
 from earthself.signature.catalog import Overview
-from earthself.signature.errors import BadSignature, NotFound, Unavailable
+from earthself.signature.errors import BadSignature, NotFound, OverTime, Unavailable
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.rows import Stored, micros
 from earthself.signature.scan import Order, Search
@@ -34,6 +34,8 @@ MOST_SCANNED = 5_000
 """Products that one request may check one by one."""
 MOST_COUNTED = 10_000
 """Matches up to which answers say how many there are."""
+_SECONDS = 20.0
+"""That one request may take, in the database and product by product."""
 _CHUNK = 500
 _PRODUCT = PRODUCT.c
 _PATIENCE = 50
@@ -114,10 +116,10 @@ class Products:
         self._looking = threading.Lock()
 
     def search(self, wanted: Wanted) -> Answer:
-        """Give a page; raises `BadSignature` for a wrong token or a filter that would have to look at too many products."""
+        """Give a page; raises `BadSignature` for a wrong token or a filter that would look at too many products, `OverTime`."""
         order: Order = tuple((COLUMNS.properties[name].expression, down) for name, down in wanted.order)
         after = _read_token(wanted.token, wanted.order)
-        search = Search(wanted.query, wanted.limit, order=order, after=after, count=MOST_COUNTED)
+        search = Search(wanted.query, wanted.limit, order=order, after=after, count=MOST_COUNTED, seconds=_SECONDS)
         if wanted.filter is None:
             return self._answer(search)
         narrow = narrowed(wanted.filter.tree, COLUMNS)
@@ -158,10 +160,11 @@ class Products:
 
     def _scan(self, search: Search, asked: Filter, wanted: Wanted) -> Answer:
         found: list[Stored] = []
-        scanned, search = 0, replace(search, limit=_CHUNK, count=0)
+        scanned, until = 0, self._clock() + _SECONDS
+        search = replace(search, limit=_CHUNK, count=0)
         while True:
             page = self._asked(partial(self.store.catalog.search, search))
-            for stored in _matching(asked, page.found):
+            for stored in self._matching(asked, page.found, until):
                 if len(found) == wanted.limit:
                     last = found[-1]
                     return Answer(found, _token((*(_VALUES[name](last) for name, _ in wanted.order), last.product.product_id)), None)
@@ -174,7 +177,15 @@ class Products:
                     f"the filter asks for {', '.join(sorted(asked.names))} of more than {MOST_SCANNED} products, which are checked "
                     f"one by one; narrow it by bbox, datetime, ids, or by {', '.join([*COLUMNS.properties, COLUMNS.classes_name])}"
                 )
-            search = replace(search, after=page.next)
+            search = replace(search, after=page.next, seconds=max(0.0, until - self._clock()))
+
+    def _matching(self, asked: Filter, candidates: Sequence[Stored], until: float) -> Iterator[Stored]:
+        for stored in candidates:
+            if self._clock() > until:
+                raise OverTime("the filter takes too long to check product by product; narrow it, or send a simpler area")
+            said = {"type": "Feature", "id": stored.product.product_id, "collection": COLLECTION, "properties": items.properties(stored)}
+            if asked.matches({**said, **items.place(stored)} if "geometry" in asked.names else said):
+                yield stored
 
     def _asked(self, ask: Callable[[], _T]) -> _T:
         """Ask the database; raises `Unavailable` while it is being made or changed."""
@@ -184,13 +195,6 @@ class Products:
             return ask()
         except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
             raise Unavailable("the database is being made or brought up to date; try again in a moment") from error
-
-
-def _matching(asked: Filter, candidates: Sequence[Stored]) -> Iterator[Stored]:
-    for stored in candidates:
-        said = {"type": "Feature", "id": stored.product.product_id, "collection": COLLECTION, "properties": items.properties(stored)}
-        if asked.matches({**said, **items.place(stored)} if "geometry" in asked.names else said):
-            yield stored
 
 
 def _within(query: Query, narrow: Narrowed) -> Query:
