@@ -179,3 +179,26 @@ def test_real_sources_take_the_joined_request(provider, publish, clock, memory) 
     (request,) = provider.asked("/search")
     assert request.body["datetime"].startswith("2024-05-18T00:00:00")
     assert "query" not in request.body
+
+
+@pytest.mark.parametrize("cover", [float("nan"), "lots", "5.5", True, [5], 10**400])
+def test_a_product_that_is_described_badly_costs_no_other_its_turn(world, trigger, cover) -> None:
+    world.provider.filters = False
+    odd = world.publish("2024-05-29", cloud=cover, properties={"note": "a\0b", "quality": float("inf")})
+    good = world.publish("2024-05-30")
+    assert set(news(world.rounds().go([trigger]))) == {odd, good}, "clouds that nobody can read do not exclude a product"
+
+
+def test_clouds_that_are_written_as_text_count(world, trigger) -> None:
+    world.provider.filters = False
+    name = world.publish("2024-05-30", cloud="71.5")
+    assert world.rounds().go([trigger]) == []
+    assert states(world.memory) == {name: "cloudy"}
+
+
+def test_an_id_that_no_table_takes_is_left_out_and_said(world, trigger, caplog) -> None:
+    world.publish("2024-05-29", made="20240529T143000_" + "x" * 300)
+    world.publish("2024-05-28", made="20240528T143000_a\0b")
+    good = world.publish("2024-05-30")
+    assert news(world.rounds().go([trigger])) == [good]
+    assert "products have ids that cannot be used" in caplog.text

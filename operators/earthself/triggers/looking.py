@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ _MOST_VERTICES = 2_000
 """Corners of the joined areas of one question: servers refuse long ones."""
 _AHEAD = timedelta(days=1)
 """A provider's clock may be ahead of ours."""
+_LONGEST = 250
+"""Characters of an id that the tables take."""
 _BYTES_A_KM2 = 66_000
 """A whole tile of 12,000 km2 has about 0.8 GB."""
 
@@ -87,7 +90,7 @@ def look(watches: Sequence[Watch], sources: Sources, memory: Memory, now: dateti
     news = 0
     try:
         found = sources.search(request)
-        items = [*found.items, *found.superseded]
+        items, odd = _readable([*found.items, *found.superseded])
         for watch in watches:
             own = [item for item in items if watch.area.may_touch(item.get("geometry")) and _acquired(item, now) >= starts[watch.name]]
             news += memory.sight(watch.name, judge(watch, own, memory, now), now)
@@ -98,18 +101,16 @@ def look(watches: Sequence[Watch], sources: Sources, memory: Memory, now: dateti
         said = str(error) if isinstance(error, DataError) else f"its answer cannot be used: {type(error).__name__}: {error}"
         memory.asked(names, asked, now, well=False, said=said)
         return Look(tuple(watches), asked, error=said)
-    warnings = tuple(warning for warning in found.warnings if "failed, the next provider" in warning)
+    warnings = (*(warning for warning in found.warnings if "failed, the next provider" in warning), *odd)
     memory.asked(names, found.provider, now, well=True, said="; ".join([f"{len(items)} products listed", *warnings]))
     return Look(tuple(watches), found.provider, len(items), news, warnings=warnings)
 
 
 def judge(watch: Watch, items: Sequence[Mapping[str, Any]], memory: Memory, now: datetime) -> list[Sighting]:
     """Decide about each listed product, in the light of what is remembered of its observation."""
-    import json
-
     from earthself.data.observation import newest_of_each
 
-    listed = {str(item["id"]): copy.deepcopy(dict(item)) for item in items}
+    listed = {str(item["id"]): {**item, "properties": dict(item["properties"])} for item in items}
     rows = {row.product: row for row in memory.remembered(watch.name, {str(i["properties"]["earthself:observation"]) for i in items})}
     # What a provider no longer lists, or another one listed, still counts: its successor must be known as one.
     everything = {name: json.loads(row.item) for name, row in rows.items()} | listed
@@ -132,11 +133,39 @@ def judge(watch: Watch, items: Sequence[Mapping[str, Any]], memory: Memory, now:
     return verdicts
 
 
+def _readable(items: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Bring items into a form that the tables take; gives them, and a warning for those whose ids no table takes.
+
+    One product that a catalogue describes badly must not cost the others their turn, round after round.
+    """
+    usable, odd = [], []
+    for item in items:
+        name, observation = str(item["id"]), str(item["properties"]["earthself:observation"])
+        if max(len(name), len(observation)) > _LONGEST or "\0" in name + observation:
+            odd.append(f"{name[:60]!r}…")
+            continue
+        # JSON has no NaN and no infinity, though Python reads and writes them.
+        plain: dict[str, Any] = json.loads(json.dumps(item), parse_constant=lambda _: None)
+        plain["properties"]["eo:cloud_cover"] = _percent(plain["properties"].get("eo:cloud_cover"))
+        usable.append(plain)
+    said = f"{len(odd)} products have ids that cannot be used (over {_LONGEST} characters, or with NUL) and are left out, such as"
+    return usable, [f"{said} {odd[0]}"] if odd else []
+
+
+def _percent(value: Any) -> float | None:  # noqa: ANN401 - whatever a catalogue states
+    """Read a number, also one that is written as text; None where it is none, which counts as not known."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    return number if math.isfinite(number) else None
+
+
 def _verdict(watch: Watch, item: Mapping[str, Any], now: datetime, copy_of: str | None) -> Sighting:
     if copy_of:
         return _sighting(watch, item, now, (COPY, f"another copy of {copy_of}, which was seen before"))
-    cover, limit = item["properties"].get("eo:cloud_cover"), watch.max_cloud_cover
-    if limit is not None and isinstance(cover, (int, float)) and cover > limit:
+    cover, limit = item["properties"]["eo:cloud_cover"], watch.max_cloud_cover
+    if limit is not None and cover is not None and cover > limit:
         return _sighting(watch, item, now, (CLOUDY, f"{cover:g} % clouds, over the limit of {limit:g} %"))
     return _sighting(watch, item, now, (WAITING, "it waits for a run"))
 

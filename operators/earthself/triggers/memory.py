@@ -138,6 +138,8 @@ class Memory:
 
     def asked(self, names: Iterable[str], provider: str, begun: datetime, *, well: bool, said: str) -> None:
         """Note how a question went; what goes as before makes the span of its kind longer."""
+        # PostgreSQL takes no NUL and no more than the column holds; what a server said, and a long order of providers, may have both.
+        provider, said = provider[:100], said.replace("\0", "")
         with self._database.writing() as connection:
             for name in names:
                 newest = sa.select(ASKING).where(ASKING.c.watch == name).order_by(ASKING.c.pk.desc()).limit(1)
