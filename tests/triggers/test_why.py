@@ -86,12 +86,24 @@ def test_lost_and_given_up(world, trigger, ask) -> None:
     rounds, publish, memory, clock = world.rounds, world.publish, world.memory, world.clock
     name = publish("2024-05-30")
     rounds().go([trigger])
-    for attempt in range(3):
+    for attempt in range(6):
         assert [item["id"] for item in memory.claim(["w"], Run("d", f"run_{attempt}"), Budget(), clock())] == [name]
         memory.lost(Run("d", f"run_{attempt}"), name, "B04 is damaged", clock())
+        clock.advance(days=2)
     assert memory.claim(["w"], RUN, Budget(), clock()) == []
     assert only(ask()).verdict == "failed"
-    assert "lost 3 times, given up; the last reason: B04 is damaged" in only(ask()).text
+    assert "lost 6 times, given up; the last reason: B04 is damaged" in only(ask()).text
+
+
+def test_lost_and_resting(world, trigger, ask) -> None:
+    name = world.publish("2024-05-30")
+    world.rounds().go([trigger])
+    for attempt in range(2):
+        run = Run("d", f"run_{attempt}")
+        world.memory.claim(["w"], run, Budget(), world.clock())
+        world.memory.lost(run, name, "B04 is damaged", world.clock())
+    assert only(ask()).verdict == "waiting"
+    assert "lost, to be tried again from 2024-06-01 01:00 UTC on: B04 is damaged" in only(ask()).text
 
 
 def test_superseded(rounds, trigger, ask, publish) -> None:

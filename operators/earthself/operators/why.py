@@ -131,7 +131,7 @@ def _of_sighting(memory: Memory, row: Row[Any]) -> Reason:
     seen = f"seen {_when(row.seen)}"
     texts = {
         WAITING: f"{seen}{told}; {row.reason}",
-        CLAIMED: f"{seen}, taken{run} {_when(row.claimed)}, not finished yet{over}",
+        CLAIMED: f"{seen}, taken{run} {_when(row.claimed)}, not finished yet (the next run takes over what one that died had){over}",
         STORED: f"seen already: {seen}, taken{run} {_when(row.claimed)}, stored {_when(row.stored)}{over}",
         NOTHING: f"{seen}, taken{run}: {row.reason}{over}",
         FAILED: f"{seen}, {row.reason}",

@@ -60,8 +60,8 @@ class Rounds:
                 watches = self._watches(triggers)
                 self._take_over(watches, memory)
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
+                events = self._events(memory.unannounced(watches, self._clock())) if watches else []
                 self._check(memory)
-                events = self._events(memory.unannounced(watches)) if watches else []
         except EarthSelfError as error:
             self._complain(str(error))
             return []
@@ -173,8 +173,12 @@ class Rounds:
         if not self._known or self._clock() < self._next_check:
             return
         self._next_check = self._clock() + CHECK_EVERY
-        for sentence in check(memory, self._clock(), self._known):
-            _log.warning(sentence)
+        try:
+            for sentence in check(memory, self._clock(), self._known):
+                _log.warning(sentence)
+            memory.forget(self._clock())
+        except EarthSelfError as error:
+            self._complain(f"freshness could not be measured: {error}")  # events go on all the same
 
     def _events(self, waiting: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         now = self._clock()
