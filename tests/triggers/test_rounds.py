@@ -174,6 +174,9 @@ def test_areas_of_the_settings_are_watched_and_a_slip_in_them_costs_no_product(r
         ('{"areas": {"a": {"area": [1, 95, 3, 96]}}}', "areas/a: .*swapped"),
         ('{"areas": {"a": {"area": [1, 2, 3, 4], "goal": {"share": 95}}}}', "areas/a/goal/share: 95"),
         ('{"budget": {"products_a_run": 0}}', "budget/products_a_run: 0"),
+        ('{"areas": {"a": {"area": [1, 2, 3, 4], "every_minutes": NaN}}}', "not JSON .NaN is no number"),
+        ('{"budget": {"gigabytes_a_run": Infinity}}', "not JSON .Infinity is no number"),
+        ('{"areas": {"a": {"area": [1, 2, 3, 4]}, "a": {"area": [5, 6, 7, 8]}}}', "'a' is given twice"),
     ],
 )
 def test_a_slip_in_the_settings_is_named(text: str, message: str) -> None:

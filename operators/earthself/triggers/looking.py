@@ -24,6 +24,10 @@ _AHEAD = timedelta(days=1)
 """A provider's clock may be ahead of ours."""
 _LONGEST = 250
 """Characters of an id that the tables take."""
+BACK_EVERY = timedelta(hours=6)
+"""How often a part of the past is looked through for reprocessings."""
+_BACK_SPAN = timedelta(days=30)
+"""How much of it at a time: 400 days in three and a half."""
 _BYTES_A_KM2 = 66_000
 """A whole tile of 12,000 km2 has about 0.8 GB."""
 
@@ -104,6 +108,54 @@ def look(watches: Sequence[Watch], sources: Sources, memory: Memory, now: dateti
     warnings = (*(warning for warning in found.warnings if "failed, the next provider" in warning), *odd)
     memory.asked(names, found.provider, now, well=True, said="; ".join([f"{len(items)} products listed", *warnings]))
     return Look(tuple(watches), found.provider, len(items), news, warnings=warnings)
+
+
+def past(watch: Watch, now: datetime) -> tuple[datetime, datetime] | None:
+    """Give the period `[start, end)` of a watch's past whose turn it is now, None where it looks no further back than a look does.
+
+    The turn goes by the clock, so that it needs no memory, survives restarts, and comes to watches alike at the same time.
+    """
+    depth = watch.reprocessed - watch.lookback
+    if depth <= timedelta(0):
+        return None
+    turns = math.ceil(depth / _BACK_SPAN)
+    turn = int(now.timestamp() // BACK_EVERY.total_seconds()) % turns
+    end = now - watch.lookback - turn * _BACK_SPAN
+    # All of it moves with the clock while the turns go round: by so much the periods overlap.
+    return max(end - _BACK_SPAN - turns * BACK_EVERY, now - watch.reprocessed), end
+
+
+def look_back(watches: Sequence[Watch], sources: Sources, memory: Memory, now: datetime) -> Look:
+    """Ask once for reprocessings of what is stored for watches with the same past; products that nobody took stay as they are.
+
+    A provider that fails is asked again at the next turn; what is remembered of questions for new products is left alone.
+    """
+    import shapely
+    from earthself.data.area import Area
+    from earthself.data.errors import DataError
+    from earthself.data.query import SearchRequest
+
+    period, first = past(watches[0], now), watches[0]
+    have = {watch.name: memory.stored_of(watch.name, period) for watch in watches} if period else {}
+    asking = [watch for watch in watches if have.get(watch.name)]
+    if period is None or not asking:
+        return Look((), "nobody")
+    area = Area(shapely.union_all([watch.area.geometry for watch in asking]))
+    request = SearchRequest(area, *period, collection=first.collection, provider=first.provider, max_cloud_cover=None)
+    news = 0
+    try:
+        found = sources.search(request)
+        items, odd = _readable([*found.items, *found.superseded])
+        for watch in asking:
+            own = [i for i in items if str(i["properties"]["earthself:observation"]) in have[watch.name]]
+            own = [item for item in own if watch.area.may_touch(item.get("geometry"))]
+            news += memory.sight(watch.name, judge(watch, own, memory, now), now)
+    except MemoryBroken:
+        raise
+    except Exception as error:  # noqa: BLE001 - as for new products
+        said = str(error) if isinstance(error, DataError) else f"its answer cannot be used: {type(error).__name__}: {error}"
+        return Look(tuple(asking), first.provider or ", ".join(sources.config.providers), error=said)
+    return Look(tuple(asking), found.provider, len(items), news, warnings=tuple(odd))
 
 
 def judge(watch: Watch, items: Sequence[Mapping[str, Any]], memory: Memory, now: datetime) -> list[Sighting]:

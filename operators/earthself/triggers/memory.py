@@ -163,6 +163,13 @@ class Memory:
             some = [wanted[start : start + 500] for start in range(0, len(wanted), 500)]
             return [row for part in some for row in connection.execute(query.where(SIGHTING.c.observation.in_(part)))]
 
+    def stored_of(self, name: str, period: tuple[datetime, datetime]) -> set[str]:
+        """Give the observations of a period `[start, end)` whose signatures are stored for a watch."""
+        start, end = period
+        query = sa.select(SIGHTING.c.observation).where(SIGHTING.c.watch == name, SIGHTING.c.state == STORED)
+        with self.reading() as connection:
+            return set(connection.scalars(query.where(SIGHTING.c.acquired >= start, SIGHTING.c.acquired < end)))
+
     def sight(self, name: str, sightings: Iterable[Sighting], now: datetime) -> int:
         """Keep what was decided about products of a watch; gives how many of them wait now that did not before."""
         waiting = 0

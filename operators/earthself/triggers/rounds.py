@@ -50,6 +50,7 @@ class Rounds:
         self._told: dict[str, tuple[frozenset[str], datetime]] = {}
         self._complaint = ""
         self._next_check = clock()
+        self._looked_back: dict[str, datetime] = {}
 
     def go(self, triggers: Sequence[EODAGNewProductsTrigger]) -> list[dict[str, Any]]:
         """Look for every watch that is due and give the events to tell; whatever goes wrong is said in the log and tried again."""
@@ -60,6 +61,7 @@ class Rounds:
                 watches = self._watches(triggers)
                 self._take_over(watches, memory)
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
+                self._look_back(memory)
                 events = self._events(memory.unannounced(watches, self._clock())) if watches else []
                 self._check(memory)
         except EarthSelfError as error:
@@ -151,6 +153,31 @@ class Rounds:
                 if done.news:
                     names = ", ".join(watch.name for watch in together)
                     _log.info("%s lists %d new products for %s", done.provider, done.news, names)
+
+    def _look_back(self, memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+        """Look through a part of the past for reprocessings, for those whose provider answers."""
+        from earthself.triggers.looking import BACK_EVERY, look_back, past, questions
+
+        now = self._clock()
+        due: dict[tuple[timedelta, timedelta], list[Watch]] = {}
+        for name, watch in self._known.items():
+            period = past(watch, now)
+            if period is None or name in self._failures or now - self._looked_back.get(name, now - BACK_EVERY) < BACK_EVERY:
+                continue
+            self._looked_back[name] = now
+            if memory.stored_of(name, period):
+                due.setdefault((watch.lookback, watch.reprocessed), []).append(watch)
+        if not due:
+            return
+        with self._open() as sources:
+            for together in (question for alike in due.values() for question in questions(alike)):
+                self._sleep(SPACING)
+                done = look_back(together, sources, memory, now)
+                names = ", ".join(watch.name for watch in together)
+                if done.error:
+                    _log.warning("%s could not be asked for reprocessings for %s: %s", done.provider, names, done.error)
+                elif done.news:
+                    _log.info("%s lists %d reprocessed products for %s", done.provider, done.news, names)
 
     def _plan(self, watches: Sequence[Watch], provider: str, error: str) -> None:
         """Choose when these are due again."""
