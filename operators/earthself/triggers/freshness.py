@@ -144,8 +144,8 @@ def freshness(memory: Memory, now: datetime, days: float = 30, names: Iterable[s
     return [_of_watch(memory, watch, now, timedelta(days=days)) for watch in watches if wanted is None or watch.name in wanted]
 
 
-def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[str]:
-    """Open an alert for each promise that is broken, end it when it is kept again; gives the sentences that are new."""
+def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Open an alert for each promise that is broken, end it when it is kept again; gives (watch, sentence) of what is new."""
     said = []
     for area in freshness(memory, now, names=names):
         with memory.changing() as connection:
@@ -155,12 +155,13 @@ def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[str]:
             row = connection.execute(query.limit(1)).one_or_none()
             if area.met is False and row is None:
                 connection.execute(sa.insert(ALERT).values(watch=area.watch, first=now, last=now, text=area.sentence))
-                said.append(f"not as fresh as promised: {area.sentence}")
+                said.append((area.watch, f"not as fresh as promised: {area.sentence}"))
             elif area.met is False and row is not None:
                 connection.execute(sa.update(ALERT).where(ALERT.c.pk == row.pk).values(last=now, text=area.sentence))
             elif row is not None:
                 connection.execute(sa.update(ALERT).where(ALERT.c.pk == row.pk).values(ended=now))
-                said.append(f"{'as fresh as promised again' if area.met else 'no promise is broken any more'}: {area.sentence}")
+                over = "as fresh as promised again" if area.met else "no promise is broken any more"
+                said.append((area.watch, f"{over}: {area.sentence}"))
     return said
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -23,6 +23,9 @@ from earthself.triggers.watch import (
     MOST_REPROCESSED_DAYS,
     Watch,
 )
+
+if TYPE_CHECKING:
+    from earthself.triggers.notices import Notify
 
 Key = tuple[str, str]
 
@@ -135,6 +138,12 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
         """The name of the one watch of a trigger with an area."""
         made = hashlib.sha256(f"{self.area}|{self.collection}|{self.provider}".encode()).hexdigest()[:12]
         return self.name or f"{self.collection}-{made}"
+
+    def notify(self) -> Notify | None:
+        """Give who is told of alerts, now; blocks. Raises `BadWatch` for settings that cannot be read."""
+        from earthself.triggers.settings import read_settings
+
+        return read_settings(self.settings).notify if self.settings else None
 
     def watches(self) -> list[Watch]:
         """Give what is to be watched now; blocks. Raises `BadWatch` for what cannot be read."""

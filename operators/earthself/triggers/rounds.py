@@ -51,6 +51,7 @@ class Rounds:
         self._complaint = ""
         self._next_check = clock()
         self._looked_back: dict[str, datetime] = {}
+        self._unsent: list[tuple[str, str]] = []
 
     def go(self, triggers: Sequence[EODAGNewProductsTrigger]) -> list[dict[str, Any]]:
         """Look for every watch that is due and give the events to tell; whatever goes wrong is said in the log and tried again."""
@@ -63,7 +64,7 @@ class Rounds:
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
                 self._look_back(memory)
                 events = self._events(memory.unannounced(watches, self._clock())) if watches else []
-                self._check(memory)
+                self._check(memory, triggers)
         except EarthSelfError as error:
             self._complain(str(error))
             return []
@@ -193,7 +194,7 @@ class Rounds:
             self._due[watch.name] = now + wait
             _log.warning("%s gave no answer for %s (%d times in a row), asked again in %s: %s", provider, watch.name, count, wait, error)
 
-    def _check(self, memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+    def _check(self, memory: Any, triggers: Sequence[EODAGNewProductsTrigger]) -> None:  # noqa: ANN401 - Memory, imported late
         """Hold the areas against what was promised, now and then."""
         from earthself.triggers.freshness import check
 
@@ -201,11 +202,27 @@ class Rounds:
             return
         self._next_check = self._clock() + CHECK_EVERY
         try:
-            for sentence in check(memory, self._clock(), self._known):
+            for name, sentence in check(memory, self._clock(), self._known):
                 _log.warning(sentence)
+                self._unsent.append((name, sentence))
             memory.forget(self._clock())
         except EarthSelfError as error:
             self._complain(f"freshness could not be measured: {error}")  # events go on all the same
+        self._notify(triggers)
+
+    def _notify(self, triggers: Sequence[EODAGNewProductsTrigger]) -> None:
+        """Carry alerts to whom the settings name; what is not taken is tried again with the next check."""
+        from earthself.triggers.notices import send
+
+        unsent, self._unsent = self._unsent[-_MOST_TOLD:], []
+        for name, sentence in unsent:
+            try:
+                to = next((trigger.notify() for trigger in triggers if trigger.is_mine(name)), None)
+                if to is not None:
+                    send(to, sentence, name)
+            except EarthSelfError as error:
+                _log.error(str(error))
+                self._unsent.append((name, sentence))
 
     def _events(self, waiting: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         now = self._clock()

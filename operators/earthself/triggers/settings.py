@@ -11,6 +11,7 @@ from typing import Any
 
 from earthself.triggers.errors import BadWatch
 from earthself.triggers.memory import Budget
+from earthself.triggers.notices import Notify
 from earthself.triggers.watch import (
     DEFAULT_CLOUD_COVER,
     DEFAULT_COLLECTION,
@@ -37,6 +38,8 @@ class MonitorSettings:
     """Name in the model registry."""
     mask: str = "auto"
     """`auto`, `scl`, `csmask` or `none`."""
+    notify: Notify | None = None
+    """Who is told of alerts."""
 
 
 def read_settings(variable: str) -> MonitorSettings:
@@ -64,6 +67,7 @@ def parse_settings(text: str, variable: str) -> MonitorSettings:
         Budget(**{"products_a_run": default.products_a_run, "products_a_day": default.products_a_day} | given),
         document.get("model", "baseline"),
         document.get("mask", "auto"),
+        Notify(notify["notifier"], notify.get("arguments", {})) if (notify := document.get("notify")) else None,
     )
 
 
