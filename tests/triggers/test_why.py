@@ -162,3 +162,15 @@ def test_a_watch_that_is_not_kept_any_more(rounds, trigger, ask, clock) -> None:
     assert "does Airflow's triggerer run" in only(ask(period=day)).text
     loop.end()
     assert any("is its workflow paused" in reason.text for reason in ask(period=(day[0], datetime(2024, 6, 5, tzinfo=UTC))).reasons)
+
+
+def test_more_products_than_an_answer_has_room_for_are_said(rounds, trigger, ask, publish, monkeypatch) -> None:
+    monkeypatch.setattr("earthself.operators.why._MOST_SIGHTINGS", 2)
+    for day in range(24, 29):
+        publish(f"2024-05-{day}")
+    rounds().go([trigger])
+    answer = ask(period=(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)))
+    assert [reason.verdict for reason in answer.reasons] == ["waiting", "waiting", "too many"]
+    assert answer.reasons[-1].text.startswith(
+        "3 later products of that time are not shown; ask about a shorter time, from 2024-05-26 10:10"
+    )
