@@ -60,7 +60,7 @@ with DAG(
         name="run takes too long",
         reference=DeadlineReference.DAGRUN_QUEUED_AT,
         interval=timedelta(hours=6),
-        callback=AsyncCallback(run_is_late),
+        callback=AsyncCallback(run_is_late, kwargs={"settings": SETTINGS}),
     ),
 ):
     new = NewProductsOperator(task_id="new", settings=SETTINGS)

@@ -130,7 +130,8 @@ FRESHNESS = {
     "days": 30,
     "areas": [
         {"watch": "earthself_monitor:salzach", "goal": {"hours": 24, "share": 0.95}, "acquisitions": 10, "in_time": 8, "pending": 1,
-         "share": 0.8, "met": False, "median_hours": 7.25, "phases": {}, "causes": {"provider down": 2}, "late": [], "sentence": "…"}
+         "share": 0.8, "met": False, "median_hours": 7.25, "phases": {}, "causes": {"provider down": 2}, "late": [], "sentence": "…",
+         "blind": {"since": "2024-06-04T09:00:00+00:00", "cause": "nobody asked"}}
     ],
     "alerts": [{"watch": "earthself_monitor:salzach", "first": "2024-06-03T10:00:00+00:00", "last": "2024-06-04T10:00:00+00:00",
                 "ended": None, "text": "80% of 10 acquisitions in time"}],

@@ -137,6 +137,7 @@ def test_freshness_is_a_table_and_exits_1_where_a_promise_is_broken(url, server)
     assert done.returncode == 1
     for word in ("earthself_monitor:salzach", "95% in 24 h", "80%", "7.2 h", "provider down 2", "since 2024-06-03T10:00: 80% of 10"):
         assert word in done.stdout, word
+    assert "nothing is known of earthself_monitor:salzach since 2024-06-04T09:00: nobody asked; does Airflow's triggerer run" in done.stdout
     assert server.asked[-1].url.params["days"] == "7.0"
     told = json.loads(earthself("status", "--freshness", "--json", **as_creator(url)).stdout)
     assert told["areas"][0]["met"] is False

@@ -6,10 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import finished
 import pytest
 import signed
 import sqlalchemy as sa
 from airflow_sandbox import ROOT
+from earthself.operators import facts, outdated
+from earthself.operators.publish import publish
 from earthself.signature.client import SignatureClient
 from earthself.triggers.memory import Memory
 from earthself.triggers.tables import SIGHTING
@@ -148,6 +151,16 @@ def test_a_reprocessed_product_replaces_the_older_one(monitor, products, earthsi
         current = sorted(str(feature["id"]) for feature in client.find(current=True))
     assert current == ["NEW", "P1"], "EarthSignature knows that OLD is superseded"
     assert {name: state for name, (state, _) in sightings().items()} == {"OLD": "stored", "NEW": "stored", "P1": "stored"}
+
+
+def test_a_result_is_flagged_though_earthsignature_holds_the_older_signature_no_more(monitor, products, earthsignature, home) -> None:
+    """As after a retention, or where the result reaches beyond the watched area."""
+    run = finished.run(home / "workspace")
+    publish(facts.gather(run), 0.0, 0.0)
+    products.append(product("NEW", observation="S2A_33UUP_20170613T101031_R022_P1", baseline="N0511"))
+    assert monitor()[0] == "success"
+    ((entry,),) = (told["products"] for told in outdated.listed(run.workspace))
+    assert (entry["product"], entry["superseded_by"]) == ("P1", "NEW")
 
 
 def test_without_areas_it_does_nothing_quietly(dag, home, catalogue) -> None:

@@ -69,6 +69,15 @@ def test_a_result_stays_up_to_date_where_nothing_newer_concerns_it(result, other
     assert outdated.listed(result.workspace) == []
 
 
+def test_a_damaged_manifest_keeps_the_flag_from_no_other_result(result, caplog) -> None:
+    beside = result.workspace.run("a_dag", "manual__0")
+    beside.path.mkdir(parents=True)
+    (beside.path / "result.json").write_text("{}")
+    beside.manifest.write_text('{"inputs')
+    assert outdated.flag(result.workspace, [newer("P1")], NOW) == ["a_dag/manual__1"]
+    assert f"{beside.manifest} cannot be read" in caplog.text
+
+
 def test_a_result_that_is_published_again_is_up_to_date_again(result) -> None:
     outdated.flag(result.workspace, [newer("P1")], NOW)
     publish(facts.gather(result), 0.0, 0.0)

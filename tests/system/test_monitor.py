@@ -34,7 +34,9 @@ def admin(started: Started) -> httpx.Client:
     with httpx.Client(base_url=started.running.url, timeout=60) as http:
         http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
         yield http
+        # The stack is the whole session's: what is watched here must wake nothing under another test.
         http.patch(f"/api/v2/dags/{MONITOR}", json={"is_paused": True})
+        http.delete("/api/v2/variables/earthself_monitor")
 
 
 @pytest.fixture

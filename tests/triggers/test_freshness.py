@@ -204,3 +204,40 @@ def test_without_a_goal_nothing_is_promised_and_nothing_alerted(world) -> None:
     loop.go([trigger])
     assert only(world).met is None
     assert check(world.memory, world.clock(), ["w"]) == []
+
+
+def kept_until_the_second(world, day) -> None:
+    world.publish("2024-06-02")
+    day(2, 12)
+    take(world)
+    assert only(world).met is True
+
+
+def test_a_provider_that_is_down_for_longer_than_the_goal_breaks_the_promise_until_it_answers(world, day, caplog) -> None:
+    kept_until_the_second(world, day)
+    world.provider.search.always = Answer(503)
+    with caplog.at_level(logging.WARNING, "earthself"):
+        day(5)
+        area = only(world)
+        assert (area.share, area.met, area.blind.cause) == (1.0, False, "provider down")
+        assert area.sentence.startswith("w: nothing is known since 2024-06-02 12:00 UTC (provider down); 100% of 1 acquisitions")
+        assert area.to_dict()["blind"] == {"since": "2024-06-02T12:00:00+00:00", "cause": "provider down"}
+    world.clock.advance(days=45)
+    assert (only(world).met, only(world).share) == (False, None), "though no acquisition of the last days is known at all"
+    assert [alert["ended"] for alert in alerts(world.memory)] == [None]
+    assert caplog.text.count("not as fresh as promised") == 1
+    world.provider.search.always = None
+    with caplog.at_level(logging.WARNING, "earthself"):
+        world.rounds().go([Promised(area=AREA, name="w", every_minutes=60)])
+    assert (only(world).blind, only(world).met) == (None, None)
+    assert "no promise is broken any more: w: no acquisition is due" in caplog.text
+
+
+def test_a_triggerer_that_is_dead_breaks_the_promise_and_a_pause_does_not(world, trigger, day) -> None:
+    kept_until_the_second(world, day)
+    world.clock.advance(hours=23)
+    assert only(world).met is True
+    world.clock.advance(hours=2)
+    assert (only(world).met, only(world).blind.cause) == (False, "nobody asked")
+    world.memory.end(["w"], world.clock())
+    assert (only(world).met, only(world).blind) == (True, None)

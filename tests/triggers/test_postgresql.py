@@ -64,3 +64,17 @@ def test_each_product_is_claimed_by_one_of_many_runs(rounds, publish, clock) -> 
     with ThreadPoolExecutor(8) as pool:
         claimed = [name for found in pool.map(claim, range(8)) for name in found]
     assert sorted(claimed) == sorted(names)
+
+
+def test_the_triggerer_and_a_run_that_look_at_the_same_moment_see_each_product_once(rounds, publish, clock) -> None:
+    clock.advance(days=21)
+    loops, trigger = [rounds() for _ in range(4)], EODAGNewProductsTrigger(area=AREA, name="race", lookback_days=40)
+    loops[0].go([trigger])
+    names = {publish(f"2024-06-{day:02d}") for day in range(1, 21)}
+    clock.advance(hours=1)
+    with ThreadPoolExecutor(4) as pool:
+        found = [event["products"] for events in pool.map(lambda loop: loop.go([trigger]), loops) for event in events]
+    assert len(found) == 4, "no loop broke"
+    assert {name for products in found for name in products} == names
+    with Memory() as memory:
+        assert len(memory.claim(["race"], Run("d", "r2"), Budget(), clock())) == 20

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 from earthself.triggers import EODAGNewProductsTrigger
 from earthself.triggers.errors import BadWatch
+from earthself.triggers.freshness import alerts
 from earthself.triggers.looking import MOST_JOINED
 from earthself.triggers.rounds import SPACING
 from earthself.triggers.settings import parse_settings
-from earthself.triggers.tables import ASKING, WATCH
+from earthself.triggers.tables import ALERT, ASKING, WATCH
 from provider import Answer
 from watched import AREA
 
@@ -125,6 +126,20 @@ def test_two_watches_of_one_name_are_said(rounds, caplog) -> None:
     assert caplog.text.count("two different watches are called w") == 1
 
 
+def test_two_open_alerts_of_an_area_are_one_and_stop_no_event(world) -> None:
+    loop, trigger = world.rounds(), EODAGNewProductsTrigger(area=AREA, name="w")
+    loop.go([trigger])
+    with world.memory.changing() as connection:
+        for _ in range(2):
+            connection.execute(sa.insert(ALERT).values(watch="w", first=world.clock(), last=world.clock(), text="late"))
+    name = world.publish("2024-05-30")
+    world.clock.advance(hours=1)
+    assert [event["products"] for event in loop.go([trigger])] == [[name]]
+    world.clock.advance(hours=1)
+    loop.go([trigger])
+    assert [alert["ended"] is not None for alert in alerts(world.memory)] == [True, True]
+
+
 SETTINGS = {"areas": {"lowland": {"area": AREA, "max_cloud_cover": 30, "goal": {"hours": 12}}}}
 
 
@@ -159,6 +174,9 @@ def test_areas_of_the_settings_are_watched_and_a_slip_in_them_costs_no_product(r
         ('{"areas": {"a": {"area": [1, 95, 3, 96]}}}', "areas/a: .*swapped"),
         ('{"areas": {"a": {"area": [1, 2, 3, 4], "goal": {"share": 95}}}}', "areas/a/goal/share: 95"),
         ('{"budget": {"products_a_run": 0}}', "budget/products_a_run: 0"),
+        ('{"areas": {"a": {"area": [1, 2, 3, 4], "every_minutes": NaN}}}', "not JSON .NaN is no number"),
+        ('{"budget": {"gigabytes_a_run": Infinity}}', "not JSON .Infinity is no number"),
+        ('{"areas": {"a": {"area": [1, 2, 3, 4]}, "a": {"area": [5, 6, 7, 8]}}}', "'a' is given twice"),
     ],
 )
 def test_a_slip_in_the_settings_is_named(text: str, message: str) -> None:

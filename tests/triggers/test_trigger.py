@@ -137,6 +137,16 @@ def test_it_wants_an_area_or_settings_and_not_both() -> None:
             EODAGNewProductsTrigger(**wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"every_minutes": 0}, {"every_minutes": float("nan")}, {"lookback_days": -1}, {"max_cloud_cover": 101}, {"reprocessed_days": 5000}],
+)
+def test_a_number_beside_its_limits_is_refused_where_the_workflow_is_written(wrong) -> None:
+    ((name, _),) = wrong.items()
+    with pytest.raises(BadWatch, match=f"{name} is .*; give a number from"):
+        EODAGNewProductsTrigger(area=AREA, **wrong)
+
+
 def test_a_wrong_area_is_said_and_does_not_end_the_loop(clock, caplog) -> None:
     from earthself.triggers.rounds import Rounds
 

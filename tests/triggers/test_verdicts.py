@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -179,3 +179,61 @@ def test_real_sources_take_the_joined_request(provider, publish, clock, memory) 
     (request,) = provider.asked("/search")
     assert request.body["datetime"].startswith("2024-05-18T00:00:00")
     assert "query" not in request.body
+
+
+@pytest.mark.parametrize("cover", [float("nan"), "lots", "5.5", True, [5], 10**400])
+def test_a_product_that_is_described_badly_costs_no_other_its_turn(world, trigger, cover) -> None:
+    world.provider.filters = False
+    odd = world.publish("2024-05-29", cloud=cover, properties={"note": "a\0b", "quality": float("inf")})
+    good = world.publish("2024-05-30")
+    assert set(news(world.rounds().go([trigger]))) == {odd, good}, "clouds that nobody can read do not exclude a product"
+
+
+def test_clouds_that_are_written_as_text_count(world, trigger) -> None:
+    world.provider.filters = False
+    name = world.publish("2024-05-30", cloud="71.5")
+    assert world.rounds().go([trigger]) == []
+    assert states(world.memory) == {name: "cloudy"}
+
+
+def test_an_id_that_no_table_takes_is_left_out_and_said(world, trigger, caplog) -> None:
+    world.publish("2024-05-29", made="20240529T143000_" + "x" * 300)
+    world.publish("2024-05-28", made="20240528T143000_a\0b")
+    good = world.publish("2024-05-30")
+    assert news(world.rounds().go([trigger])) == [good]
+    assert "products have ids that cannot be used" in caplog.text
+
+
+def test_a_reprocessing_long_after_the_lookback_is_found_and_nothing_else_of_that_time(world, trigger) -> None:
+    loop, clock, memory = world.rounds(), world.clock, world.memory
+    old = world.publish("2024-05-30", baseline="0400")
+    loop.announced(loop.go([trigger]))
+    memory.claim(["w"], RUN, Budget(), clock())
+    memory.stored(RUN, old, None, clock())
+    clock.advance(days=300)
+    loop.go([trigger])
+    new = world.publish("2024-05-30", baseline="0510", made="20250301T000000")
+    world.publish("2024-05-29")
+    found = []
+    for _ in range(4 * 4):
+        clock.advance(hours=6)
+        events = loop.go([trigger])
+        loop.announced(events)
+        found += news(events)
+    assert found == [new], "what nobody took then is not new now"
+    assert states(memory) == {old: "stored", new: "waiting"}
+    with memory.reading() as connection:
+        assert connection.execute(sa.select(SIGHTING.c.superseded_by).where(SIGHTING.c.product == old)).scalar() == new
+    back = [r for r in world.provider.asked("/search") if r.body["datetime"] < "2024-07"]
+    assert 1 < len(back) < 5, "and only the part of the past in which something is stored is asked for"
+
+
+def test_every_day_of_the_past_has_its_turn(trigger) -> None:
+    from earthself.triggers.looking import BACK_EVERY, past
+
+    (watch,) = trigger.watches()
+    begin = datetime(2024, 6, 1, tzinfo=UTC)
+    periods = [past(watch, begin + number * BACK_EVERY) for number in range(13)]
+    days = [begin - timedelta(days=number) for number in range(15, 396)]
+    assert all(any(start <= day < end for start, end in periods) for day in days)
+    assert past(EODAGNewProductsTrigger(area=AREA, reprocessed_days=0).watches()[0], begin) is None

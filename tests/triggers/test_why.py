@@ -86,12 +86,24 @@ def test_lost_and_given_up(world, trigger, ask) -> None:
     rounds, publish, memory, clock = world.rounds, world.publish, world.memory, world.clock
     name = publish("2024-05-30")
     rounds().go([trigger])
-    for attempt in range(3):
+    for attempt in range(6):
         assert [item["id"] for item in memory.claim(["w"], Run("d", f"run_{attempt}"), Budget(), clock())] == [name]
         memory.lost(Run("d", f"run_{attempt}"), name, "B04 is damaged", clock())
+        clock.advance(days=2)
     assert memory.claim(["w"], RUN, Budget(), clock()) == []
     assert only(ask()).verdict == "failed"
-    assert "lost 3 times, given up; the last reason: B04 is damaged" in only(ask()).text
+    assert "lost 6 times, given up; the last reason: B04 is damaged" in only(ask()).text
+
+
+def test_lost_and_resting(world, trigger, ask) -> None:
+    name = world.publish("2024-05-30")
+    world.rounds().go([trigger])
+    for attempt in range(2):
+        run = Run("d", f"run_{attempt}")
+        world.memory.claim(["w"], run, Budget(), world.clock())
+        world.memory.lost(run, name, "B04 is damaged", world.clock())
+    assert only(ask()).verdict == "waiting"
+    assert "lost, to be tried again from 2024-06-01 01:00 UTC on: B04 is damaged" in only(ask()).text
 
 
 def test_superseded(rounds, trigger, ask, publish) -> None:
@@ -150,3 +162,15 @@ def test_a_watch_that_is_not_kept_any_more(rounds, trigger, ask, clock) -> None:
     assert "does Airflow's triggerer run" in only(ask(period=day)).text
     loop.end()
     assert any("is its workflow paused" in reason.text for reason in ask(period=(day[0], datetime(2024, 6, 5, tzinfo=UTC))).reasons)
+
+
+def test_more_products_than_an_answer_has_room_for_are_said(rounds, trigger, ask, publish, monkeypatch) -> None:
+    monkeypatch.setattr("earthself.operators.why._MOST_SIGHTINGS", 2)
+    for day in range(24, 29):
+        publish(f"2024-05-{day}")
+    rounds().go([trigger])
+    answer = ask(period=(datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)))
+    assert [reason.verdict for reason in answer.reasons] == ["waiting", "waiting", "too many"]
+    assert answer.reasons[-1].text.startswith(
+        "3 later products of that time are not shown; ask about a shorter time, from 2024-05-26 10:10"
+    )

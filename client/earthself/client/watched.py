@@ -41,6 +41,10 @@ def show_freshness(found: dict[str, Any]) -> None:
         table.add_row(area["watch"], goal, Text(share, style), str(area["acquisitions"]), str(area["pending"]), median)
     console.print(table)
     for area in found["areas"]:
+        if blind := area.get("blind"):
+            hint = {"nobody asked": "; does Airflow's triggerer run, and is the workflow not paused?"}.get(blind["cause"], "")
+            text = f"nothing is known of {area['watch']} since {blind['since'][:16]}: {blind['cause']}{hint}"
+            console.print(Text(text, "red"), soft_wrap=True)
         if area["causes"]:
             causes = ", ".join(f"{cause} {count}" for cause, count in area["causes"].items())
             console.print(f"late in {area['watch']}: {causes}", markup=False, soft_wrap=True)

@@ -157,7 +157,8 @@ class NewProductsDoneOperator(EarthSelfOperator):
             account = _settle(memory, run, [name for item in taken if (name := str(item["id"])) in held], set(chosen))
             pairs = signatures.replaced(features, chosen.values())
             warnings = signatures.supersede(client, pairs)
-        flagged = outdated.flag(run.workspace, [feature for _, feature in pairs], datetime.now(UTC))
+        # Not only for pairs: a result may reach beyond the watched area, and the older signature may be stored no more.
+        flagged = outdated.flag(run.workspace, list(chosen.values()), datetime.now(UTC))
         for warning in [*warnings, *account.said]:
             self.log.warning(warning)
         if flagged:

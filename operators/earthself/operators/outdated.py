@@ -5,6 +5,7 @@ The files stay as they were published: the manifest holds their checksums.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,6 +17,7 @@ from earthself.operators.signatures import baseline_number
 if TYPE_CHECKING:
     from earthself.data.workspace import RunFolder, Workspace
 
+_log = logging.getLogger(__name__)
 FLAG = "earthself:outdated"
 """Marks the result's link in the catalogue of all results."""
 
@@ -64,9 +66,15 @@ def _published(workspace: Workspace) -> list[RunFolder]:
 
 def _superseded(run: RunFolder, newer: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give the inputs of a result of which there is a newer processing, each product once."""
+    from earthself.data.errors import EarthSelfError
     from earthself.data.workspace import read_json
 
-    inputs = read_json(run.manifest)["inputs"] if run.manifest.is_file() else []
+    try:
+        inputs = read_json(run.manifest)["inputs"] if run.manifest.is_file() else []
+    except (EarthSelfError, OSError, KeyError, TypeError) as error:
+        # A damaged result of somebody else must not keep the flags from all others.
+        _log.warning("%s cannot be read, so it is not known whether its result is out of date: %s", run.manifest, error)
+        return []
     entries: dict[str, dict[str, Any]] = {}
     for each in inputs:
         feature = newer.get(str(each.get("observation")))

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Row
 if TYPE_CHECKING:
     from earthself.data.area import Area
 
-NO_WATCH, NOT_WATCHED_THEN, NOT_ASKED, PROVIDER_DOWN, NOT_PUBLISHED, OUTSIDE, BUDGET = (
+NO_WATCH, NOT_WATCHED_THEN, NOT_ASKED, PROVIDER_DOWN, NOT_PUBLISHED, OUTSIDE, BUDGET, TOO_MANY = (
     "no watch",
     "not watched then",
     "not asked",
@@ -25,6 +25,7 @@ NO_WATCH, NOT_WATCHED_THEN, NOT_ASKED, PROVIDER_DOWN, NOT_PUBLISHED, OUTSIDE, BU
     "not published",
     "outside",
     "budget",
+    "too many",
 )
 """Verdicts beside the states of a sighting."""
 _MOST_SIGHTINGS = 1000
@@ -75,6 +76,16 @@ class Why:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _More:
+    """Products that an answer has no room for."""
+
+    count: int
+    """How many."""
+    first: datetime
+    """When the first of them was sensed."""
+
+
 def why(memory: Memory, area: Area, period: tuple[datetime, datetime], now: datetime) -> Why:
     """Say what became of the products of an area and a period `[start, end)`, or why there are none."""
     start, end = period
@@ -84,10 +95,13 @@ def why(memory: Memory, area: Area, period: tuple[datetime, datetime], now: date
     reasons: list[Reason] = []
     silent: list[Reason] = []
     for watch in covering:
-        touching, outside = _sightings(memory, watch.name, area, start, end)
+        touching, outside, more = _sightings(memory, watch.name, area, start, end)
         reasons += [_of_sighting(memory, row) for row in touching]
         if not touching:
             silent += _silence(memory, watch, period, now)
+        if more:
+            text = f"{more.count} later products of that time are not shown; ask about a shorter time, from {_when(more.first)} on"
+            silent.append(Reason(TOO_MANY, text, watch.name))
         if outside:
             text = f"{outside} products of that time touch the watched area, but not the one asked about"
             silent.append(Reason(OUTSIDE, text, watch.name))
@@ -115,13 +129,16 @@ def _covering(watches: Iterable[Row[Any]], area: Area) -> tuple[list[Row[Any]], 
     return [watch for watch, _ in touching], max(0.0, 1 - uncovered / area.geodesic_m2)
 
 
-def _sightings(memory: Memory, watch: str, area: Area, start: datetime, end: datetime) -> tuple[list[Row[Any]], int]:
-    """Give the sightings that touch the area, and how many do not."""
+def _sightings(memory: Memory, watch: str, area: Area, start: datetime, end: datetime) -> tuple[list[Row[Any]], int, _More | None]:
+    """Give the sightings that touch the area, how many do not, and what an answer has no room for."""
     query = sa.select(SIGHTING).where(SIGHTING.c.watch == watch, SIGHTING.c.acquired >= start, SIGHTING.c.acquired < end)
     with memory.reading() as connection:
-        rows = connection.execute(query.order_by(SIGHTING.c.acquired, SIGHTING.c.pk).limit(_MOST_SIGHTINGS)).all()
+        rows = connection.execute(query.order_by(SIGHTING.c.acquired, SIGHTING.c.pk).limit(_MOST_SIGHTINGS + 1)).all()
+        count = connection.execute(sa.select(sa.func.count()).select_from(query.subquery())).scalar_one()
+    more = _More(count - _MOST_SIGHTINGS, rows[-1].acquired) if len(rows) > _MOST_SIGHTINGS else None
+    rows = rows[:_MOST_SIGHTINGS]
     touching = [row for row in rows if area.may_touch(json.loads(row.item).get("geometry"))]
-    return touching, len(rows) - len(touching)
+    return touching, len(rows) - len(touching), more
 
 
 def _of_sighting(memory: Memory, row: Row[Any]) -> Reason:
@@ -131,7 +148,7 @@ def _of_sighting(memory: Memory, row: Row[Any]) -> Reason:
     seen = f"seen {_when(row.seen)}"
     texts = {
         WAITING: f"{seen}{told}; {row.reason}",
-        CLAIMED: f"{seen}, taken{run} {_when(row.claimed)}, not finished yet{over}",
+        CLAIMED: f"{seen}, taken{run} {_when(row.claimed)}, not finished yet (the next run takes over what one that died had){over}",
         STORED: f"seen already: {seen}, taken{run} {_when(row.claimed)}, stored {_when(row.stored)}{over}",
         NOTHING: f"{seen}, taken{run}: {row.reason}{over}",
         FAILED: f"{seen}, {row.reason}",

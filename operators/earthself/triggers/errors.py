@@ -16,3 +16,10 @@ class BadWatch(EarthSelfError):
     """What is to be watched cannot be used as it is written (exit 65)."""
 
     exit_code = 65
+
+
+class NoticeNotSent(EarthSelfError):
+    """An alert could not be carried to people (exit 75: it is tried again)."""
+
+    exit_code = 75
+    retry = True

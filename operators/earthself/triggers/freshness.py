@@ -1,7 +1,8 @@
 """How fresh the watched areas are, held against what was promised, and whose fault it is where they are not.
 
 Counted are acquisitions since an area is watched, each observation once (a reprocessing does not make it late again), that are due: stored,
-or older than the goal. An acquisition that no provider has ever listed cannot be known, and is not counted.
+or older than the goal. An acquisition that no provider has ever listed cannot be known, and is not counted; but where nobody has had an
+answer for longer than the goal, the promise counts as broken, since what was not asked for cannot have been kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from earthself.triggers.tables import ALERT, ASKING, DECISION, SIGHTING, WATCH
 from earthself.triggers.watch import Goal
 from sqlalchemy.engine import Row
 
+NOBODY = "nobody asked"
 LATE, DOWN, UNSEEN, UNTAKEN, BUDGET, PROCESSING, SLOW = (
     "provider late",
     "provider down",
@@ -32,6 +34,8 @@ LATE, DOWN, UNSEEN, UNTAKEN, BUDGET, PROCESSING, SLOW = (
 """Causes. `not seen in time`: published, and nobody looked, such as while the triggerer was down."""
 PHASES = ("publish", "see", "sign", "store")
 """From acquisition to publication, to sighting, to signature, to the stored signature."""
+_SILENT = 2.0
+"""Rounds of an hour at least without a question, after which it is not the provider that is silent."""
 _MOST_LATE = 50
 _HOUR = timedelta(hours=1)
 
@@ -55,6 +59,16 @@ class Acquisition:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """That nothing is known of an area for longer than its goal allows."""
+
+    since: datetime
+    """The last answer of a provider, else when the watch began."""
+    cause: str
+    """`provider down` or `nobody asked`."""
+
+
+@dataclass(frozen=True)
 class Freshness:
     """How one watched area fares over the last days."""
 
@@ -68,6 +82,8 @@ class Freshness:
     """Those that are due, oldest first."""
     pending: int
     """Acquisitions that are not stored and not due yet."""
+    blind: Blind | None
+    """Set while what a provider lists is not known."""
 
     @property
     def share(self) -> float | None:
@@ -77,6 +93,8 @@ class Freshness:
     @property
     def met(self) -> bool | None:
         """Whether the promise is kept; None where nothing was promised or there is nothing to judge by."""
+        if self.promised and self.blind is not None:
+            return False
         return None if self.share is None or not self.promised else self.share >= self.goal.share
 
     @property
@@ -87,11 +105,13 @@ class Freshness:
     @property
     def sentence(self) -> str:
         """All of it in a sentence."""
+        unknown = f"nothing is known since {self.blind.since:%Y-%m-%d %H:%M} UTC ({self.blind.cause}); " if self.blind else ""
         if self.share is None:
-            return f"{self.watch}: no acquisition is due"
+            return f"{self.watch}: {unknown}no acquisition is due"
         why = ", ".join(f"{cause} {count}" for cause, count in self.causes.items())
         goal = f"{self.goal.share:.0%} within {self.goal.hours:g} h" if self.promised else f"no goal; {self.goal.hours:g} h taken"
-        return f"{self.watch}: {self.share:.0%} of {len(self.acquisitions)} acquisitions in time ({goal}){f'; late: {why}' if why else ''}"
+        counted = f"{self.share:.0%} of {len(self.acquisitions)} acquisitions in time ({goal})"
+        return f"{self.watch}: {unknown}{counted}{f'; late: {why}' if why else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, fit for JSON."""
@@ -109,6 +129,7 @@ class Freshness:
             "median_hours": round(median(hours), 2) if hours else None,
             "phases": {phase: round(median(values), 2) for phase, values in known.items() if values},
             "causes": self.causes,
+            "blind": {"since": self.blind.since.isoformat(), "cause": self.blind.cause} if self.blind else None,
             "late": [{**asdict(each), "acquired": each.acquired.isoformat()} for each in late[-_MOST_LATE:]],
             "sentence": self.sentence,
         }
@@ -123,21 +144,24 @@ def freshness(memory: Memory, now: datetime, days: float = 30, names: Iterable[s
     return [_of_watch(memory, watch, now, timedelta(days=days)) for watch in watches if wanted is None or watch.name in wanted]
 
 
-def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[str]:
-    """Open an alert for each promise that is broken, end it when it is kept again; gives the sentences that are new."""
+def check(memory: Memory, now: datetime, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Open an alert for each promise that is broken, end it when it is kept again; gives (watch, sentence) of what is new."""
     said = []
     for area in freshness(memory, now, names=names):
         with memory.changing() as connection:
-            query = sa.select(ALERT).where(ALERT.c.watch == area.watch, ALERT.c.ended.is_(None))
-            row = connection.execute(query).one_or_none()
+            # One after the other: the triggerer's loop and a missed deadline may measure at the same moment.
+            connection.execute(sa.select(WATCH.c.name).where(WATCH.c.name == area.watch).with_for_update())
+            query = sa.select(ALERT).where(ALERT.c.watch == area.watch, ALERT.c.ended.is_(None)).order_by(ALERT.c.pk)
+            row = connection.execute(query.limit(1)).one_or_none()
             if area.met is False and row is None:
                 connection.execute(sa.insert(ALERT).values(watch=area.watch, first=now, last=now, text=area.sentence))
-                said.append(f"not as fresh as promised: {area.sentence}")
+                said.append((area.watch, f"not as fresh as promised: {area.sentence}"))
             elif area.met is False and row is not None:
                 connection.execute(sa.update(ALERT).where(ALERT.c.pk == row.pk).values(last=now, text=area.sentence))
             elif row is not None:
                 connection.execute(sa.update(ALERT).where(ALERT.c.pk == row.pk).values(ended=now))
-                said.append(f"as fresh as promised again: {area.sentence}")
+                over = "as fresh as promised again" if area.met else "no promise is broken any more"
+                said.append((area.watch, f"{over}: {area.sentence}"))
     return said
 
 
@@ -193,7 +217,19 @@ def _of_watch(memory: Memory, watch: Row[Any], now: datetime, span: timedelta) -
         hours = None if row.stored is None else (row.stored - row.acquired) / _HOUR
         found.append(Acquisition(row.product, row.acquired, None if hours is None else round(hours, 3), late, cause, _phases(row)))
     found.sort(key=lambda each: each.acquired)
-    return Freshness(watch.name, goal, watch.goal_hours is not None, tuple(found), pending)
+    return Freshness(watch.name, goal, watch.goal_hours is not None, tuple(found), pending, _blind(memory, watch, goal, now))
+
+
+def _blind(memory: Memory, watch: Row[Any], goal: Goal, now: datetime) -> Blind | None:
+    """Say since when nothing is known, where that is longer than the goal; a watch that ended promises nothing."""
+    since: datetime = watch.answered or watch.since
+    if watch.ended is not None or now - since <= goal.hours * _HOUR:
+        return None
+    query = sa.select(ASKING).where(ASKING.c.watch == watch.name).order_by(ASKING.c.pk.desc()).limit(1)
+    with memory.reading() as connection:
+        last = connection.execute(query).one_or_none()
+    silent = last is None or now - last.last > _SILENT * max(timedelta(seconds=watch.every_seconds), _HOUR)
+    return Blind(since, NOBODY if silent else DOWN)
 
 
 def _phases(row: Row[Any]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 from earthself.hooks.database import PlatformDatabase
-from earthself.triggers.tables import ASKING, DECISION, SIGHTING, TABLES, WATCH
+from earthself.triggers.tables import ALERT, ASKING, DECISION, SIGHTING, TABLES, WATCH
 from earthself.triggers.watch import Watch
 from sqlalchemy.engine import Connection, Row
 
@@ -23,8 +23,10 @@ CLOUDY, SUPERSEDED, COPY = "cloudy", "superseded", "copy"
 """States of a sighting: `nothing` has no pixel in the area, `copy` is another copy of what was seen before."""
 TAKEN = (WAITING, CLAIMED, STORED, NOTHING, FAILED)
 """States of products that are to be processed, or were."""
-MOST_ATTEMPTS = 3
-"""Runs that may lose a product before it is given up."""
+PAUSES = tuple(timedelta(hours=hours) for hours in (0, 1, 6, 24, 48))
+"""How long a product rests after each loss, so that an outage of a day or two costs none; the loss after the last one gives it up."""
+KEPT = timedelta(days=800)
+"""How long is remembered what nobody asks providers for any more."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class Memory:
 
     def asked(self, names: Iterable[str], provider: str, begun: datetime, *, well: bool, said: str) -> None:
         """Note how a question went; what goes as before makes the span of its kind longer."""
+        # PostgreSQL takes no NUL and no more than the column holds; what a server said, and a long order of providers, may have both.
+        provider, said = provider[:100], said.replace("\0", "")
         with self._database.writing() as connection:
             for name in names:
                 newest = sa.select(ASKING).where(ASKING.c.watch == name).order_by(ASKING.c.pk.desc()).limit(1)
@@ -159,18 +163,27 @@ class Memory:
             some = [wanted[start : start + 500] for start in range(0, len(wanted), 500)]
             return [row for part in some for row in connection.execute(query.where(SIGHTING.c.observation.in_(part)))]
 
+    def stored_of(self, name: str, period: tuple[datetime, datetime]) -> set[str]:
+        """Give the observations of a period `[start, end)` whose signatures are stored for a watch."""
+        start, end = period
+        query = sa.select(SIGHTING.c.observation).where(SIGHTING.c.watch == name, SIGHTING.c.state == STORED)
+        with self.reading() as connection:
+            return set(connection.scalars(query.where(SIGHTING.c.acquired >= start, SIGHTING.c.acquired < end)))
+
     def sight(self, name: str, sightings: Iterable[Sighting], now: datetime) -> int:
         """Keep what was decided about products of a watch; gives how many of them wait now that did not before."""
         waiting = 0
         with self._database.writing() as connection:
+            # The triggerer and a run may look at the same moment: one after the other, each product is new once.
+            connection.execute(sa.select(WATCH.c.name).where(WATCH.c.name == name).with_for_update())
             for each in sightings:
                 waiting += _sight(connection, name, each, now)
         return waiting
 
-    def unannounced(self, names: Collection[str]) -> dict[str, list[Row[Any]]]:
-        """Give by watch the products that wait and of which nobody was told, oldest acquisition first."""
+    def unannounced(self, names: Collection[str], now: datetime) -> dict[str, list[Row[Any]]]:
+        """Give by watch the products that may be taken and of which nobody was told, oldest acquisition first."""
         found: dict[str, list[Row[Any]]] = {}
-        query = sa.select(SIGHTING).where(SIGHTING.c.watch.in_(names), SIGHTING.c.state == WAITING, SIGHTING.c.announced.is_(None))
+        query = sa.select(SIGHTING).where(SIGHTING.c.watch.in_(names), SIGHTING.c.announced.is_(None), *_ready(now))
         with self.reading() as connection:
             for row in connection.execute(query.order_by(SIGHTING.c.acquired, SIGHTING.c.pk)):
                 found.setdefault(row.watch, []).append(row)
@@ -188,7 +201,7 @@ class Memory:
         """Give the items that a run is to process for watches, newest acquisition first; a run that asks again gets the same.
 
         What other runs of the workflow claimed and did not finish is taken over: a workflow that claims runs once at a time. What the
-        budget leaves waits for the next run.
+        budget leaves waits for the next run, which is woken at once where only this run's share is used up.
         """
         ours = SIGHTING.c.watch.in_(names)
         with self._database.writing() as connection:
@@ -197,7 +210,8 @@ class Memory:
             if not held:
                 stale = connection.execute(sa.select(SIGHTING).where(ours, *mine)).all()
                 for row in stale:
-                    _become(connection, row, now, {"state": WAITING}, _Decision("released", f"the run {row.run_id} ended without it"))
+                    ended = _Decision("released", f"the run {row.run_id} ended without it")
+                    _become(connection, row, now, {"state": WAITING, "attempts": max(0, row.attempts - 1)}, ended)
                 held = _take(connection, ours, run, budget, now)
         newest = sorted(held, key=lambda row: (row.acquired, row.product), reverse=True)
         return list({row.product: json.loads(row.item) for row in newest}.values())
@@ -225,13 +239,37 @@ class Memory:
         """Note that a run lost a product; it waits for the next run, unless another try cannot help or that happened too often."""
         with self._database.writing() as connection:
             for row in _claimed(connection, run, product):
-                given_up = not retry or row.attempts >= MOST_ATTEMPTS
-                reason = (
-                    f"lost {row.attempts} {_times(row.attempts)}, given up; the last reason: {error}"
-                    if given_up
-                    else f"lost, to be tried again: {error}"
-                )
-                _become(connection, row, now, {"state": FAILED if given_up else WAITING, "reason": reason}, _Decision("lost", error))
+                lost = _Decision("lost", error)
+                if not retry or row.attempts > len(PAUSES):
+                    reason = f"lost {row.attempts} {_times(row.attempts)}, given up; the last reason: {error}"
+                    _become(connection, row, now, {"state": FAILED, "reason": reason}, lost)
+                    continue
+                pause = PAUSES[max(0, row.attempts - 1)]
+                after = f" from {now + pause:%Y-%m-%d %H:%M} UTC on" if pause else ""
+                # Nobody was told of the new chance: the loop wakes a run when the pause is over.
+                again = {"state": WAITING, "announced": None, "not_before": now + pause}
+                _become(connection, row, now, {**again, "reason": f"lost, to be tried again{after}: {error}"}, lost)
+
+    def forget(self, now: datetime) -> int:
+        """Delete what is so old that no look can meet it again; gives how many sightings that were.
+
+        A product that is looked for stays known, however long the lookback or the silence of its provider.
+        """
+        gone = 0
+        with self._database.writing() as connection:
+            for watch in connection.execute(sa.select(WATCH)).all():
+                given_up = watch.ended is not None and watch.ended < now - KEPT
+                reach = min(now, watch.answered or watch.since) - max(KEPT, 2 * timedelta(hours=watch.lookback_hours))
+                end = now if given_up else reach
+                old = sa.and_(SIGHTING.c.watch == watch.name, SIGHTING.c.acquired < end, SIGHTING.c.seen < end)
+                products = sa.select(SIGHTING.c.product).where(old)
+                connection.execute(sa.delete(DECISION).where(DECISION.c.watch == watch.name, DECISION.c.product.in_(products)))
+                gone += connection.execute(sa.delete(SIGHTING).where(old)).rowcount
+            end = now - KEPT
+            connection.execute(sa.delete(ASKING).where(ASKING.c.last < end))
+            connection.execute(sa.delete(ALERT).where(ALERT.c.ended < end))
+            connection.execute(sa.delete(WATCH).where(WATCH.c.ended < end, ~sa.exists().where(SIGHTING.c.watch == WATCH.c.name)))
+        return gone
 
     def _became(self, run: Run, product: str, now: datetime, values: dict[str, Any]) -> None:
         with self._database.writing() as connection:
@@ -300,16 +338,18 @@ def _take(connection: Connection, ours: sa.ColumnElement[bool], run: Run, budget
     day = [len(spent), sum(int(size) for _, size in spent)]
     used = [0, 0]
     taken: list[Row[Any]] = []
-    chosen: dict[str, str | None] = {}
-    query = sa.select(SIGHTING).where(ours, SIGHTING.c.state == WAITING).order_by(SIGHTING.c.acquired, SIGHTING.c.pk)
+    chosen: dict[str, tuple[str, bool] | None] = {}
+    query = sa.select(SIGHTING).where(ours, *_ready(now)).order_by(SIGHTING.c.acquired, SIGHTING.c.pk)
     for row in connection.execute(query.with_for_update()).all():
         if row.product not in chosen:
             chosen[row.product] = _over(budget, used, day, row.bytes)
             if chosen[row.product] is None:
                 used, day = [used[0] + 1, used[1] + row.bytes], [day[0] + 1, day[1] + row.bytes]
-        if over := chosen[row.product]:
-            if row.reason != over:
-                _become(connection, row, now, {"reason": over}, _Decision("budget", over))
+        if (over := chosen[row.product]) is not None:
+            reason, wake = over
+            if wake or row.reason != reason:
+                change = {"reason": reason, "announced": None if wake else row.announced}
+                _become(connection, row, now, change, _Decision("budget", reason))
             continue
         own = {"state": CLAIMED, "claimed": now, "dag_id": run.dag_id, "run_id": run.run_id, "attempts": row.attempts + 1}
         reason = f"taken by the run {run.run_id}"
@@ -318,20 +358,26 @@ def _take(connection: Connection, ours: sa.ColumnElement[bool], run: Run, budget
     return taken
 
 
-def _over(budget: Budget, used: Sequence[int], day: Sequence[int], size: int) -> str | None:
-    """Say which limit one more product would break."""
+def _over(budget: Budget, used: Sequence[int], day: Sequence[int], size: int) -> tuple[str, bool] | None:
+    """Say which limit one more product would break, and whether another run may take it at once."""
     limits = (
-        (used[0] + 1, budget.products_a_run, "products a run"),
         (day[0] + 1, budget.products_a_day, "products a day"),
-        (used[1] + size, budget.bytes_a_run, "bytes a run"),
         (day[1] + size, budget.bytes_a_day, "bytes a day"),
+        (used[0] + 1, budget.products_a_run, "products a run"),
+        (used[1] + size, budget.bytes_a_run, "bytes a run"),
     )
-    for would, limit, what in limits:
+    for _, limit, what in limits:
         if limit is not None and what.startswith("bytes") and size > limit:
-            return f"it needs about {size:,} bytes, more than the budget of {limit:,} {what}; raise the budget"
+            return f"it needs about {size:,} bytes, more than the budget of {limit:,} {what}; raise the budget", False
+    for would, limit, what in limits:
         if limit is not None and would > limit:
-            return f"the budget of {limit:,} {what} is used up; it waits for the next run"
+            return f"the budget of {limit:,} {what} is used up; it waits for the next run", what.endswith("run")
     return None
+
+
+def _ready(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """What waits and does not rest after a loss."""
+    return SIGHTING.c.state == WAITING, sa.or_(SIGHTING.c.not_before.is_(None), SIGHTING.c.not_before <= now)
 
 
 def _times(count: int) -> str:

@@ -10,11 +10,22 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
-from earthself.triggers.watch import DEFAULT_CLOUD_COVER, DEFAULT_COLLECTION, DEFAULT_EVERY_MINUTES, DEFAULT_LOOKBACK_DAYS, Watch
+from earthself.triggers.watch import (
+    DEFAULT_CLOUD_COVER,
+    DEFAULT_COLLECTION,
+    DEFAULT_EVERY_MINUTES,
+    DEFAULT_LOOKBACK_DAYS,
+    DEFAULT_REPROCESSED_DAYS,
+    MOST_REPROCESSED_DAYS,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from earthself.triggers.notices import Notify
 
 Key = tuple[str, str]
 
@@ -36,6 +47,7 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
     :param provider: EODAG provider; None takes the connection's order with fallback.
     :param max_cloud_cover: percent; None takes every product.
     :param lookback_days: how old an acquisition may be that is published now.
+    :param reprocessed_days: how old an acquisition may be whose reprocessing is looked for, where it was taken before; 780 at most.
     :param every_minutes: how long after an answer the provider is asked again.
     :param name: what the watch is remembered under; by default made of area, collection and provider.
     """
@@ -55,12 +67,18 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
         every_minutes: float = DEFAULT_EVERY_MINUTES,
         name: str | None = None,
         eodag_conn_id: str = "eodag_default",
+        reprocessed_days: float = DEFAULT_REPROCESSED_DAYS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if (area is None) == (settings is None):
             from earthself.triggers.errors import BadWatch
 
             raise BadWatch("EODAGNewProductsTrigger takes either area=… or settings=…, the name of an Airflow Variable with areas")
+        _within("every_minutes", every_minutes, 1, 1440)
+        _within("lookback_days", lookback_days, 1, 400)
+        _within("reprocessed_days", reprocessed_days, 0, MOST_REPROCESSED_DAYS)
+        if max_cloud_cover is not None:
+            _within("max_cloud_cover", max_cloud_cover, 0, 100)
         # As text, because Airflow compares what is serialized to tell triggers apart.
         self.area = area if area is None or isinstance(area, str) else json.dumps(area)
         self.settings = settings
@@ -71,11 +89,13 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
         self.every_minutes = every_minutes
         self.name = name
         self.eodag_conn_id = eodag_conn_id
+        self.reprocessed_days = reprocessed_days
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make it again in the triggerer."""
         names = (
-            "area", "settings", "collection", "provider", "max_cloud_cover", "lookback_days", "every_minutes", "name", "eodag_conn_id"
+            "area", "settings", "collection", "provider", "max_cloud_cover", "lookback_days", "every_minutes", "name", "eodag_conn_id",
+            "reprocessed_days",
         )  # fmt: skip
         kwargs = {name: getattr(self, name) for name in names}
         return f"{type(self).__module__}.{type(self).__qualname__}", kwargs
@@ -119,6 +139,12 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
         made = hashlib.sha256(f"{self.area}|{self.collection}|{self.provider}".encode()).hexdigest()[:12]
         return self.name or f"{self.collection}-{made}"
 
+    def notify(self) -> Notify | None:
+        """Give who is told of alerts, now; blocks. Raises `BadWatch` for settings that cannot be read."""
+        from earthself.triggers.settings import read_settings
+
+        return read_settings(self.settings).notify if self.settings else None
+
     def watches(self) -> list[Watch]:
         """Give what is to be watched now; blocks. Raises `BadWatch` for what cannot be read."""
         from earthself.data.area import Area
@@ -141,8 +167,17 @@ class EODAGNewProductsTrigger(BaseEventTrigger):
                 self.max_cloud_cover,
                 timedelta(days=self.lookback_days),
                 timedelta(minutes=self.every_minutes),
+                reprocessed=timedelta(days=self.reprocessed_days),
             )
         ]
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    """Hold an argument against its limits, which are those of the settings; NaN is in none."""
+    if not least <= value <= most:
+        from earthself.triggers.errors import BadWatch
+
+        raise BadWatch(f"EODAGNewProductsTrigger: {name} is {value:g}; give a number from {least:g} to {most:g}")
 
 
 class Watching(SharedStreamProducer):

@@ -50,6 +50,8 @@ class Rounds:
         self._told: dict[str, tuple[frozenset[str], datetime]] = {}
         self._complaint = ""
         self._next_check = clock()
+        self._looked_back: dict[str, datetime] = {}
+        self._unsent: list[tuple[str, str]] = []
 
     def go(self, triggers: Sequence[EODAGNewProductsTrigger]) -> list[dict[str, Any]]:
         """Look for every watch that is due and give the events to tell; whatever goes wrong is said in the log and tried again."""
@@ -60,8 +62,9 @@ class Rounds:
                 watches = self._watches(triggers)
                 self._take_over(watches, memory)
                 self._look([watch for name, watch in watches.items() if self._due.get(name, self._clock()) <= self._clock()], memory)
-                self._check(memory)
-                events = self._events(memory.unannounced(watches)) if watches else []
+                self._look_back(memory)
+                events = self._events(memory.unannounced(watches, self._clock())) if watches else []
+                self._check(memory, triggers)
         except EarthSelfError as error:
             self._complain(str(error))
             return []
@@ -152,6 +155,31 @@ class Rounds:
                     names = ", ".join(watch.name for watch in together)
                     _log.info("%s lists %d new products for %s", done.provider, done.news, names)
 
+    def _look_back(self, memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+        """Look through a part of the past for reprocessings, for those whose provider answers."""
+        from earthself.triggers.looking import BACK_EVERY, look_back, past, questions
+
+        now = self._clock()
+        due: dict[tuple[timedelta, timedelta], list[Watch]] = {}
+        for name, watch in self._known.items():
+            period = past(watch, now)
+            if period is None or name in self._failures or now - self._looked_back.get(name, now - BACK_EVERY) < BACK_EVERY:
+                continue
+            self._looked_back[name] = now
+            if memory.stored_of(name, period):
+                due.setdefault((watch.lookback, watch.reprocessed), []).append(watch)
+        if not due:
+            return
+        with self._open() as sources:
+            for together in (question for alike in due.values() for question in questions(alike)):
+                self._sleep(SPACING)
+                done = look_back(together, sources, memory, now)
+                names = ", ".join(watch.name for watch in together)
+                if done.error:
+                    _log.warning("%s could not be asked for reprocessings for %s: %s", done.provider, names, done.error)
+                elif done.news:
+                    _log.info("%s lists %d reprocessed products for %s", done.provider, done.news, names)
+
     def _plan(self, watches: Sequence[Watch], provider: str, error: str) -> None:
         """Choose when these are due again."""
         now = self._clock()
@@ -166,15 +194,35 @@ class Rounds:
             self._due[watch.name] = now + wait
             _log.warning("%s gave no answer for %s (%d times in a row), asked again in %s: %s", provider, watch.name, count, wait, error)
 
-    def _check(self, memory: Any) -> None:  # noqa: ANN401 - Memory, imported late
+    def _check(self, memory: Any, triggers: Sequence[EODAGNewProductsTrigger]) -> None:  # noqa: ANN401 - Memory, imported late
         """Hold the areas against what was promised, now and then."""
         from earthself.triggers.freshness import check
 
         if not self._known or self._clock() < self._next_check:
             return
         self._next_check = self._clock() + CHECK_EVERY
-        for sentence in check(memory, self._clock(), self._known):
-            _log.warning(sentence)
+        try:
+            for name, sentence in check(memory, self._clock(), self._known):
+                _log.warning(sentence)
+                self._unsent.append((name, sentence))
+            memory.forget(self._clock())
+        except EarthSelfError as error:
+            self._complain(f"freshness could not be measured: {error}")  # events go on all the same
+        self._notify(triggers)
+
+    def _notify(self, triggers: Sequence[EODAGNewProductsTrigger]) -> None:
+        """Carry alerts to whom the settings name; what is not taken is tried again with the next check."""
+        from earthself.triggers.notices import send
+
+        unsent, self._unsent = self._unsent[-_MOST_TOLD:], []
+        for name, sentence in unsent:
+            try:
+                to = next((trigger.notify() for trigger in triggers if trigger.is_mine(name)), None)
+                if to is not None:
+                    send(to, sentence, name)
+            except EarthSelfError as error:
+                _log.error(str(error))
+                self._unsent.append((name, sentence))
 
     def _events(self, waiting: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         now = self._clock()

@@ -11,11 +11,13 @@ from typing import Any
 
 from earthself.triggers.errors import BadWatch
 from earthself.triggers.memory import Budget
+from earthself.triggers.notices import Notify
 from earthself.triggers.watch import (
     DEFAULT_CLOUD_COVER,
     DEFAULT_COLLECTION,
     DEFAULT_EVERY_MINUTES,
     DEFAULT_LOOKBACK_DAYS,
+    DEFAULT_REPROCESSED_DAYS,
     Goal,
     Watch,
 )
@@ -36,6 +38,8 @@ class MonitorSettings:
     """Name in the model registry."""
     mask: str = "auto"
     """`auto`, `scl`, `csmask` or `none`."""
+    notify: Notify | None = None
+    """Who is told of alerts."""
 
 
 def read_settings(variable: str) -> MonitorSettings:
@@ -50,7 +54,7 @@ def parse_settings(text: str, variable: str) -> MonitorSettings:
     if not text.strip():
         return MonitorSettings()
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise BadWatch(f"the Variable {variable} is not JSON ({error}); {_NEXT_STEP}") from None
     _check(document, variable)
@@ -63,7 +67,22 @@ def parse_settings(text: str, variable: str) -> MonitorSettings:
         Budget(**{"products_a_run": default.products_a_run, "products_a_day": default.products_a_day} | given),
         document.get("model", "baseline"),
         document.get("mask", "auto"),
+        Notify(notify["notifier"], notify.get("arguments", {})) if (notify := document.get("notify")) else None,
     )
+
+
+def _no_number(name: str) -> None:
+    """Refuse what Python reads and JSON has not: no limit can be held against it."""
+    raise ValueError(f"{name} is no number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that is given twice: the first of two areas would silently not be watched."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return made
 
 
 def _check(document: Any, variable: str) -> None:  # noqa: ANN401 - whatever the Variable holds
@@ -94,4 +113,5 @@ def _watch(name: str, conf: Mapping[str, Any], variable: str) -> Watch:
         lookback=timedelta(days=conf.get("lookback_days", DEFAULT_LOOKBACK_DAYS)),
         every=timedelta(minutes=conf.get("every_minutes", DEFAULT_EVERY_MINUTES)),
         goal=Goal(goal.get("hours", Goal.hours), goal.get("share", Goal.share)) if goal is not None else None,
+        reprocessed=timedelta(days=conf.get("reprocessed_days", DEFAULT_REPROCESSED_DAYS)),
     )

@@ -9,7 +9,7 @@ from earthself.hooks.database import Instant, Tables
 from earthself.triggers.errors import MemoryBroken
 
 VERSION_TABLE = "watching_version"
-HEAD = "0001"
+HEAD = "0002"
 METADATA = sa.MetaData()
 
 WATCH = sa.Table(
@@ -70,12 +70,13 @@ SIGHTING = sa.Table(
     sa.Column("dag_id", sa.String(250), nullable=False),
     sa.Column("run_id", sa.String(250), nullable=False),
     sa.Column("item", sa.Text, nullable=False),
+    sa.Column("not_before", Instant),
     sa.UniqueConstraint("watch", "product", name="sighting_once"),
     sa.Index("sighting_acquired", "watch", "acquired"),
     sa.Index("sighting_state", "state", "acquired"),
     sa.Index("sighting_run", "dag_id", "run_id"),
 )
-"""How each product stands for each watch."""
+"""How each product stands for each watch; `not_before` is when one that was lost may be taken again."""
 
 DECISION = sa.Table(
     "decision",

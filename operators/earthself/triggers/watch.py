@@ -13,6 +13,9 @@ DEFAULT_COLLECTION = "S2_MSI_L2A"
 DEFAULT_CLOUD_COVER = 60.0
 DEFAULT_LOOKBACK_DAYS = 14.0
 DEFAULT_EVERY_MINUTES = 15.0
+DEFAULT_REPROCESSED_DAYS = 400.0
+MOST_REPROCESSED_DAYS = 780.0
+"""Less than how long sightings are kept."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Watch:
     """How long after an answer the provider is asked again."""
     goal: Goal | None = None
     """What is measured against; None measures only."""
+    reprocessed: timedelta = timedelta(days=DEFAULT_REPROCESSED_DAYS)
+    """How old an acquisition may be whose reprocessing is looked for, where it was taken before."""
 
 
 def published_at(item: dict[str, Any]) -> Any:  # noqa: ANN401 - datetime or None; the import below is why
