@@ -29,6 +29,7 @@ _LOOK = 0.1  # seconds between looks at whether it is one's turn
 _LOGIN_PATIENCE = 180.0  # seconds to wait for another worker's login
 _RENEWALS, _RENEWALS_WITHIN = 3, 300.0  # logins because a token was refused; providers ban accounts that make many
 _REMEMBER_REFUSAL = 60.0
+_LOST_AFTER = 3600.0  # seconds after the end of its last token that a session can only be renewed
 _RENEW_AGAIN = 15.0  # seconds between attempts to renew a token that still works
 _ORDER_DAYS, _STAGED_DAYS = 14, 2  # after which an order is forgotten: that was not seen to end, and that was
 _VERSION = 1
@@ -181,7 +182,7 @@ class LocalBroker(Broker):
         if found and not found.due(now):
             return found
         try:
-            made = _as_of(fetch(last), self._clock())
+            made = _as_of(self._fetched(fetch, last, now), self._clock())
         except (CredentialsRefused, TryAgain) as error:
             with self._state(account) as state:
                 entry = _part(_part(state, "tokens"), name)
@@ -200,6 +201,16 @@ class LocalBroker(Broker):
             if refused and last and last.id == refused:
                 entry["renewals"] = [*entry.get("renewals", []), now]
         return made
+
+    @staticmethod
+    def _fetched(fetch: Callable[[Grant | None], Grant], last: Grant | None, now: float) -> Grant:
+        """Go on with the last session, or where that has not worked for long, begin one: some servers answer 500 for one they have lost."""
+        try:
+            return fetch(last)
+        except TryAgain:
+            if last is None or not last.memory or now < (last.expires or last.issued) + _LOST_AFTER:
+                raise
+            return fetch(None)
 
     @contextlib.contextmanager
     def _alone(self, account: Account, name: str, *, wait: bool = False) -> Iterator[bool]:
