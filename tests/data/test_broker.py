@@ -193,6 +193,14 @@ def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock
         worker().request(account())
 
 
+def test_nobody_may_ask_to_be_left_alone_for_years(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+    worker().answered(account(), 503, 1e12)
+    with pytest.raises(Resting, match="another 86400 s"):
+        worker().request(account())
+    clock.now += 86_401
+    worker().request(account())
+
+
 def test_a_429_that_names_no_time_is_answered_with_longer_and_longer_waits(worker: Callable[[], LocalBroker], clock: Clock) -> None:
     waited = []
     for _ in range(4):
