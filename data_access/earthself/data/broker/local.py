@@ -32,6 +32,7 @@ _REMEMBER_REFUSAL = 60.0
 _LOST_AFTER = 3600.0  # seconds after the end of its last token that a session can only be renewed
 _RENEW_AGAIN = 15.0  # seconds between attempts to renew a token that still works
 _ORDER_DAYS, _STAGED_DAYS = 14, 2  # after which an order is forgotten: that was not seen to end, and that was
+_UNASKED = 3600.0  # seconds after the expected end of an order that nobody asks about any more: it no longer takes a place
 _VERSION = 1
 _log = logging.getLogger("earthself.data.broker")
 
@@ -120,16 +121,20 @@ class LocalBroker(Broker):
         with self._alone(account, "orders", wait=True):
             with self._state(account) as state:
                 self._forget_old_orders(state)
+                asked, now = _part(state, "asked"), self._clock()
                 held = {name: Order(**value) for name, value in _part(state, "orders").items()}
                 ended = _part(state, "staged").get(product)
+                if product in held:
+                    asked[product] = now
+                waiting = [order for name, order in held.items() if max(order.expected, asked.get(name, 0.0)) > now - _UNASKED]
             if product in held:
                 return held[product]
             if ended:
                 return Order(**ended)
-            if len(held) >= account.limits.orders:
-                soonest = min(order.expected for order in held.values()) - self._clock()
+            if len(waiting) >= account.limits.orders:
+                soonest = min(order.expected for order in waiting) - now
                 raise Resting(
-                    f"{account.provider} stages {len(held)} products for this account, which is as many as it may (limit orders); "
+                    f"{account.provider} stages {len(waiting)} products for this account, which is as many as it may (limit orders); "
                     f"{product} is ordered when one of them is there",
                     max(60.0, soonest),
                 )
@@ -145,6 +150,7 @@ class LocalBroker(Broker):
         """See `Broker.staged`."""
         with self._state(account) as state:
             found = _part(state, "orders").pop(product, None)
+            _part(state, "asked").pop(product, None)
             if found and well:
                 state["staging"] = [*state.get("staging", []), self._clock() - float(found["since"])][-20:]
                 _part(state, "staged")[product] = found
@@ -264,6 +270,7 @@ class LocalBroker(Broker):
             orders = _part(state, part)
             for name in [name for name, value in orders.items() if self._clock() - float(value["since"]) > days * 86_400]:
                 del orders[name]
+                _part(state, "asked").pop(name, None)
 
     def _sleep_until(self, turn: float) -> None:
         if (left := turn - self._clock()) > 0:
