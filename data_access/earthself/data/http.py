@@ -201,13 +201,7 @@ class Http:
                 answer, login = self._follow(access, url, headers)
             meter = _Meter(access.gate, answer)
             try:
-                if answer.status_code not in accept:
-                    raise refusal(answer, access.provider, url)
-                packed = answer.headers.get("content-encoding", "identity").strip().lower()
-                if packed not in ("", "identity") and not decode:
-                    raise Damaged(
-                        f"{access.provider} sends {shown(url)} packed ({packed}), which was not asked for; choose another provider"
-                    )
+                _check(answer, access.provider, url, accept, decode=decode)
                 yield answer, meter
             except httpx.RequestError:
                 raise
@@ -287,6 +281,15 @@ class Http:
                 limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
                 self._client = self._limits.watch(httpx.Client(timeout=self.timeout, limits=limits, headers={"User-Agent": "earthself"}))
             return self._client
+
+
+def _check(answer: httpx.Response, provider: str, url: str, accept: frozenset[int], *, decode: bool) -> None:
+    """Raise what an answer means that cannot be used."""
+    if answer.status_code not in accept:
+        raise refusal(answer, provider, url)
+    packed = answer.headers.get("content-encoding", "identity").strip().lower()
+    if packed not in ("", "identity") and not decode:
+        raise Damaged(f"{provider} sends {shown(url)} packed ({packed}), which was not asked for; choose another provider")
 
 
 def _is_http(url: str) -> bool:

@@ -104,7 +104,7 @@ class Sources:
         if local := _local(href):
             return open_local(str(local), what, nodata)
         _check_online(item)
-        path = self._folder() / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
+        path = self._folder_of(item) / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
         if path.is_file():
             return open_local(str(path), what, nodata)
         access = self._access(item)
@@ -193,7 +193,7 @@ class Sources:
             archive.check(local)
             return local, 0
         _check_online(item)
-        path = self._folder() / f"{safe_name(str(item['id']))}.zip"
+        path = self._folder_of(item) / f"{safe_name(str(item['id']))}.zip"
         moved = self._fetch(self._access(item), str(asset["href"]), path, asset)
         try:
             archive.check(path)
@@ -206,6 +206,10 @@ class Sources:
         if path.is_file():
             return 0
         return download(self._http, access, url, path, Expected.of(asset))
+
+    def _folder_of(self, item: Mapping[str, Any]) -> Path:
+        """Where whole files of the item's provider lie: what one has damaged must not be taken for what another gives by the same name."""
+        return self._folder() / safe_name(str(item["properties"].get("earthself:provider") or "other"))
 
     def _folder(self) -> Path:
         if self._downloads is None:
