@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from earthself.data.answers import Answer, Version, shown
-from earthself.data.errors import FULL, Damaged, NoRoom, ProductChanged, TryAgain
+from earthself.data.errors import FULL, Damaged, NoRoom, ProductChanged, TryAgain, no_room
 from earthself.data.http import Access, Http
 from earthself.data.retries import CutShort
 
@@ -96,10 +96,15 @@ def download(http: Http, access: Access, url: str, path: Path, expected: Expecte
     Raises `Damaged` when size or checksum are not what was stated, `ProductChanged` when the file is replaced meanwhile, `NoRoom`
     when the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _part_of(path) as part:
-        moved = _Transfer(partial(http.stream, access, url), http, shown(url), part, expected or Expected()).run()
-        part.file.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(path) as part:
+            moved = _Transfer(partial(http.stream, access, url), http, shown(url), part, expected or Expected()).run()
+            part.file.replace(path)
+    except OSError as error:
+        if full := no_room(error, path):
+            raise full from error
+        raise
     return moved
 
 
