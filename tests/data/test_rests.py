@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from earthself.data.broker import LocalBroker, Resting
+from earthself.data.broker import Limits, LocalBroker, Resting
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import Damaged, TryAgain
 from earthself.data.sources import Sources
-from provider import QUICK, Answer, Cut, File, Provider, Stall
+from provider import QUICK, Answer, Cut, File, Provider, Stall, raster_bytes
 
 Worker = Callable[..., Sources]
 
@@ -63,3 +65,30 @@ def test_a_server_that_asks_for_no_wait_is_waited_for_all_the_same(
     provider.files["/B04.tif"] = File(b"", always=Answer(503, {"Retry-After": "0"}))
     fails(worker(), provider, tmp_path, 3)
     assert slept == [1.0, 2.0]
+
+
+def test_downloads_wait_for_a_connection_and_not_at_the_provider(provider: Provider, worker: Worker, tmp_path: Path) -> None:
+    provider.files["/B04.tif"] = File(raster_bytes(np.ones((64, 64), np.uint16)))
+    begun, on = threading.Event(), threading.Event()
+
+    def hold(_path: str, _headers: dict[str, str]) -> None:
+        begun.set()
+        on.wait(30)
+
+    provider.guard = hold
+    one = {"limits": {"hostile": Limits(connections=1)}, "timeout": 60}
+    threads = [
+        threading.Thread(target=each.download, args=(product(provider), tmp_path / str(number), ["B04"]))
+        for number, each in enumerate((worker(**one), worker(**one)))
+    ]
+    threads[0].start()
+    begun.wait(30)
+    threads[1].start()
+    watching = LocalBroker(tmp_path / "broker")
+    while not (status := watching.status()[0]).waiting:
+        pass
+    assert (status.connections, len(provider.requests)) == (1, 1)
+    on.set()
+    for thread in threads:
+        thread.join()
+    assert len(list(tmp_path.glob("*/P/B04.tif"))) == 2

@@ -190,6 +190,14 @@ class Http:
         self, access: Access, url: str, headers: dict[str, str], *, accept: frozenset[int] = frozenset({200}), decode: bool = False
     ) -> Iterator[tuple[httpx.Response, _Meter]]:
         """Open an answer; without `decode` one that is packed (Content-Encoding) is refused, since its ranges are of other bytes."""
+        with access.gate.connection(), self._asked(access, url, headers, accept, decode=decode) as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def _asked(
+        self, access: Access, url: str, headers: dict[str, str], accept: frozenset[int], *, decode: bool
+    ) -> Iterator[tuple[httpx.Response, _Meter]]:
+        """The same, once there is a connection for it."""
         import httpx
 
         meter: _Meter | None = None

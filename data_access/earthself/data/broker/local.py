@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ class LocalBroker(Broker):
                 shares.leave(_part(state, "turns"), ticket)
             raise
 
+    @contextlib.contextmanager
+    def connection(self, account: Account) -> Iterator[None]:
+        """See `Broker.connection`. Each is a lock of the kernel's: a worker that dies leaves it."""
+        most = account.limits.connections
+        if most is None:
+            yield
+            return
+        free = self._connected(account, int(most))
+        try:
+            yield
+        finally:
+            free()
+
     def answered(self, account: Account, status: int, wait: float | None = None) -> None:
         """See `Broker.answered`."""
         with self._state(account) as state:
@@ -165,6 +179,49 @@ class LocalBroker(Broker):
             with self._named(name).held() as state:
                 found.append(self._status_of(name, state))
         return found
+
+    def _connected(self, account: Account, most: int) -> Callable[[], None]:
+        """Wait for a connection, in turns between teams and workers; gives how to give it back."""
+        ticket, who = secrets.token_hex(6), (account.team, f"{os.getpid()}-{self._tag}")
+        try:
+            while True:
+                with self._state(account) as state:
+                    mine = shares.among_first(_part(state, "connections"), ticket, who, self._clock(), most)
+                if mine and (free := self._free_connection(self._name(account), most)):
+                    with self._state(account) as state:
+                        shares.had(_part(state, "connections"), ticket)
+                    return free
+                self._sleep(_LOOK / 2)
+        except BaseException:
+            with self._state(account) as state:
+                shares.leave(_part(state, "connections"), ticket)
+            raise
+
+    def _free_connection(self, name: str, most: int) -> Callable[[], None] | None:
+        """Take a connection that nobody has, if there is one; gives how to give it back."""
+        for number in range(most):
+            if self.folder is None:
+                with self._here:
+                    lock = self._logins.setdefault(f"{name}.connection-{number}", threading.Lock())
+                if lock.acquire(blocking=False):
+                    return lock.release
+                continue
+            descriptor = opened(self.folder / f"{name}.connection-{number}.lock")
+            if _locked(descriptor, wait=False):
+                return partial(os.close, descriptor)
+            os.close(descriptor)
+        return None
+
+    def _connections(self, name: str) -> int:
+        """How many connections are held."""
+        if self.folder is None:
+            return sum(lock.locked() for key, lock in self._logins.items() if key.startswith(f"{name}.connection-"))
+        held = 0
+        for path in self.folder.glob(f"{name}.connection-*.lock"):
+            descriptor = opened(path)
+            held += not _locked(descriptor, wait=False)
+            os.close(descriptor)
+        return held
 
     def _held_grant(self, account: Account, name: str, refused: str | None) -> tuple[Grant | None, Grant | None]:
         """The login that others fetched, where it may be used, and the last one whether or not it may."""
@@ -290,11 +347,12 @@ class LocalBroker(Broker):
             logins=int(state.get("logins", 0)),
             rate=state.get("rate"),
             requests_a_second=total / 60,
-            waiting=shares.waiting(turns, now),
+            waiting=shares.waiting(turns, now) + shares.waiting(_part(state, "connections"), now),
             shares={team: count / total for team, count in sorted(made.items())},
             breaker=standing,
             reason=reason,
             opens_in=wait,
+            connections=self._connections(name),
             month=quota.month_of(now),
             bytes=quota.moved(usage, now),
             quota=state.get("quota"),
