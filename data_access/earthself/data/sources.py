@@ -11,10 +11,10 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data import archive
@@ -33,6 +33,8 @@ from earthself.data.sentinel2 import BANDS
 from earthself.data.staging import Stager, Staging
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
+
+_T = TypeVar("_T")
 
 
 class Sources:
@@ -83,6 +85,10 @@ class Sources:
     def elsewhere(self, item: Mapping[str, Any], left: list[Left]) -> Iterator[dict[str, Any]]:
         """Give the item's observation from one other provider after the other; see `earthself.data.elsewhere`."""
         return Elsewhere(self.config, Finder(self.config, self._catalogue)).products(item, left)
+
+    def anywhere(self, item: Mapping[str, Any], work: Callable[[Mapping[str, Any]], _T]) -> _T:
+        """Do `work` with an item, or with the same observation from the next provider; see `earthself.data.elsewhere`."""
+        return Elsewhere(self.config, Finder(self.config, self._catalogue)).read(item, work)
 
     def stage(self, item: Mapping[str, Any]) -> Staging:
         """Have an offline product brought online, and say how far that is; see `earthself.data.staging`."""
