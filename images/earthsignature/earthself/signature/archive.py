@@ -27,7 +27,7 @@ from earthself.signature import pairing, rasters
 from earthself.signature.errors import BadSignature, StoreBroken
 from earthself.signature.product import from_parts
 from earthself.signature.rasters import Grid, Layer
-from earthself.signature.rows import CodeShare, Stored, row_of
+from earthself.signature.rows import CodeShare, Stored, rows_of
 from earthself.signature.store import Store
 from earthself.signature.tables import VERSION
 
@@ -164,8 +164,8 @@ def import_archive(store: Store, folder: Path, progress: Progress) -> Moved:
     archive = read_archive(folder)
     moved = Moved(of=archive.products)
     for batch in _read_table(folder / archive.table):
-        described = [row_of(one, datetime.now(UTC)) for one in batch if one.folder is None]
-        known = store.catalog.insert_new(described)
+        described = [one for one in batch if one.folder is None]
+        known = store.catalog.insert_new(rows_of(described, datetime.now(UTC)))
         moved.products += len(described)
         moved.new += len(described) - len(known)
         for one in batch:
