@@ -42,7 +42,7 @@ with DAG(
         max_products="{{ params.max_products }}",
     )
     known = EarthSignatureListOperator(task_id="known", products=search.output, model="{{ params.model }}", mask="{{ params.mask }}")
-    plan = PlanBatchesOperator(task_id="plan", products=search.output, known=known.output)
+    plan = PlanBatchesOperator(task_id="plan", products=search.output, known=known.output, staging_hours="{{ params.staging_hours }}")
     sign = ProcessingStepOperator.partial(
         task_id="sign",
         step="sign",

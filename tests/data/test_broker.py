@@ -125,6 +125,76 @@ def test_one_who_died_waiting_costs_one_turn(tmp_path: Path) -> None:
     assert sum(waits) < 7
 
 
+# --- connections ------------------------------------------------------------------------------------------------------
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from earthself.data.broker import Account, Limits, LocalBroker
+broker = LocalBroker(Path(sys.argv[1]))
+with broker.connection(Account('hostile', 'user and password', limits=Limits(connections=1))):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_no_more_downloads_go_on_than_the_account_may_have(tmp_path: Path) -> None:
+    mine, going, most, failed = account(connections=3), [0], [0], []
+    lock = threading.Lock()
+
+    def work(broker: LocalBroker) -> None:
+        try:
+            for _ in range(4):
+                with broker.connection(mine):
+                    with lock:
+                        going[0] += 1
+                        most[0] = max(most[0], going[0])
+                    broker.status()
+                    with lock:
+                        going[0] -= 1
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    for folder in (tmp_path / "broker", None):
+        shared = LocalBroker(folder)
+        threads = [threading.Thread(target=work, args=(LocalBroker(folder) if folder else shared,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert going == [0]
+        assert 1 <= most[0] <= 3
+        with shared.connection(mine), shared.connection(mine), shared.connection(mine):
+            assert shared.status()[0].connections == 3
+        assert (shared.status()[0].connections, shared.status()[0].waiting) == (0, 0)
+
+
+def test_the_connection_of_one_who_was_killed_is_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _HOLD, str(tmp_path / "broker")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        here = LocalBroker(tmp_path / "broker")
+        assert here.status()[0].connections == 1
+        assert "1 connections" in lines(here.status()[0])[0]
+        process.send_signal(signal.SIGKILL)
+        with here.connection(account(connections=1)):
+            assert here.status()[0].connections == 1
+
+
+def test_places_go_to_the_team_that_had_none_for_longest() -> None:
+    state: dict[str, object] = {}
+    had = []
+    for number in range(8):
+        for team in ("many", "many", "few")[: 3 if number % 2 else 2]:
+            shares.among_first(state, f"{team}-{number}-{len(had)}", (team, team), BEGIN + number, 1)
+        first = next(t for t in list(state["waiting"]) if shares.among_first(state, t, ("", ""), BEGIN + number, 1))  # type: ignore[call-overload]
+        shares.had(state, first)
+        had.append(first.split("-")[0])
+    assert had.count("few") == 4
+
+
 # --- rests ------------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +261,14 @@ def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock
     worker().answered(account(), 429, 7200.0)
     with pytest.raises(Resting, match="asked to be left alone for another 7200 s"):
         worker().request(account())
+
+
+def test_nobody_may_ask_to_be_left_alone_for_years(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+    worker().answered(account(), 503, 1e12)
+    with pytest.raises(Resting, match="another 86400 s"):
+        worker().request(account())
+    clock.now += 86_401
+    worker().request(account())
 
 
 def test_a_429_that_names_no_time_is_answered_with_longer_and_longer_waits(worker: Callable[[], LocalBroker], clock: Clock) -> None:

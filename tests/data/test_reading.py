@@ -322,6 +322,17 @@ def test_an_archive_whose_band_cannot_be_unpacked_is_damaged(provider: Provider,
     assert not list(tmp_path.rglob("B04*"))
 
 
+def test_what_one_provider_damaged_is_not_taken_for_what_another_gives(provider: Provider, sources: Make) -> None:
+    found = item(provider, product=File(spoilt(b"T33UUP_B04_10m.tif")))
+    made = sources()
+    with pytest.raises(Damaged), made.open_band(found, "B04") as band:
+        band.read()
+    other = item(provider, product=File(packed()))
+    other["properties"] = {**other["properties"], "earthself:provider": "other"}
+    with made.open_band(other, "B04") as band:
+        assert band.read().any()
+
+
 def test_an_archive_cannot_write_where_it_likes(provider: Provider, sources: Make, tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:

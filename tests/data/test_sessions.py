@@ -210,11 +210,42 @@ def test_a_renewal_that_fails_in_time_is_not_noticed(provider: Provider, account
     account.faults = [Answer(504)] * 1000
     read(one, provider)
     assert (account.logins, account.refreshes) == (1, 0)
-    assert len(provider.asked("/login")) == 3  # a renewal and the login that EODAG tries after it, once for all requests
+    assert len(provider.asked("/login")) == 2  # one renewal, once for all requests
     account.faults.clear()
     slept.append(20)
     read(one, provider)
     assert (account.logins, account.refreshes, set(account.refused)) == (1, 1, {504})
+
+
+@pytest.mark.parametrize("status", [429, 500, 504])
+def test_a_login_server_that_is_busy_is_not_asked_for_a_second_session(
+    provider: Provider, account: Account, worker: Worker, slept: list[float], status: int
+) -> None:
+    one = worker()
+    read(one, provider)
+    account.expire()
+    account.faults = [Answer(status)] * 2
+    read(one, provider)
+    assert (account.logins, account.refreshes) == (1, 1)
+    assert account.refused.count(status) == 2
+    assert sum(slept) >= 2
+
+
+def test_a_session_that_the_login_server_cannot_renew_for_an_hour_is_begun_anew(
+    provider: Provider, account: Account, worker: Worker, slept: list[float]
+) -> None:
+    account.sessions = 2
+    read(worker(), provider)
+    log_in = account.log_in
+    provider.forms["/login"] = lambda form: (500, {}) if form.get("grant_type") == "refresh_token" else log_in(form)
+    slept.append(account.life)
+    for _ in range(2):
+        with pytest.raises(TryAgain):
+            read(worker(), provider)
+    assert account.logins == 1
+    slept.append(3700)
+    read(worker(), provider)
+    assert account.logins == 2
 
 
 def test_a_worker_that_waits_for_anothers_login_does_not_log_in(provider: Provider, account: Account, worker: Worker) -> None:

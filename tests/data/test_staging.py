@@ -90,6 +90,22 @@ def test_orders_have_a_budget(desk: Desk, worker: Worker, tmp_path: Path) -> Non
     assert desk.orders == ["P0", "P1", "P2"]
 
 
+def test_orders_that_nobody_asks_about_any_more_take_no_place(desk: Desk, worker: Worker, slept: list[float]) -> None:
+    limits = {"hostile": Limits(orders=2)}
+    for name in ("P0", "P1"):
+        worker(limits=limits).stage(desk.item(name))
+    slept.append(3000)
+    worker(limits=limits).stage(desk.item("P1"))  # the run that ordered P0 was ended
+    slept.append(4500)
+    worker(limits=limits).stage(desk.item("P1"))
+    worker(limits=limits).stage(desk.item("P2"))
+    assert desk.orders == ["P0", "P1", "P2"]
+    with pytest.raises(Resting, match="stages 2 products"):
+        worker(limits=limits).stage(desk.item("P3"))
+    desk.stage("P0", b"")
+    assert worker(limits=limits).stage(desk.item("P0")).online
+
+
 def test_an_order_that_the_provider_gives_up_is_said_and_may_be_made_again(desk: Desk, worker: Worker) -> None:
     worker().stage(desk.item(NAME))
     desk.say(NAME, "failed", message="tape is broken")

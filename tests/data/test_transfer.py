@@ -76,6 +76,16 @@ def test_a_later_run_goes_on_where_an_earlier_one_gave_up(provider: Provider, fe
     assert left(tmp_path) == ["file.bin"]
 
 
+def test_a_part_of_one_providers_file_is_not_finished_with_anothers(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
+    other = bytes(len(DATA))
+    provider.files["/file"] = File(DATA, etag=None, faults=[Cut(100_000)], always=Answer(503))
+    with pytest.raises(TryAgain):
+        fetch()
+    provider.files["/other"] = File(other, etag=None)
+    fetch(path="/other")
+    assert (tmp_path / "file.bin").read_bytes() == other
+
+
 def test_a_server_that_cuts_every_answer_gets_through_as_long_as_it_moves_on(provider: Provider, fetch: Fetch, tmp_path: Path) -> None:
     provider.files["/file"] = File(DATA, always=Cut(60_000))
     assert fetch() == len(DATA)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import signed
 from airflow.sdk.exceptions import AirflowFailException
@@ -17,6 +19,9 @@ from earthself.operators.errors import TemporaryFailure
 from earthself.operators.planning import MAX_BATCH, MAX_BATCHES, batch_size
 from earthself.operators.request import SCHEMA, params, validated
 from structlog.testing import capture_logs
+
+sys.path.insert(1, str(Path(__file__).parents[1] / "data"))
+from provider import Answer, Provider, raster_bytes
 
 PIECES = {"type": "MultiPolygon", "coordinates": [[[[x, y], [x + 0.1, y], [x, y + 0.1], [x, y]]] for x, y in ((0, 0), (30, 40))]}
 WHERE = {"area": [12.7, 48.1, 12.8, 48.2], "start": "2017-06-01", "end": "2017-07-01"}
@@ -34,6 +39,9 @@ class Catalogue:
 
     def __exit__(self, *_):
         pass
+
+    def anywhere(self, item, work):
+        return work(item)
 
     def count(self, request):
         self.asked.append(request)
@@ -124,6 +132,27 @@ def test_whole_downloads_are_shared_by_runs(context, workspace, catalogue):
     assert all(path.is_relative_to(workspace / "downloads") for path in hrefs)
 
 
+def test_a_download_that_fails_is_made_from_the_next_provider(context, workspace, monkeypatch, read):
+    stated = {"s2:datatake_id": "GS2A_20170613T101031_010324_N02.05", "sat:relative_orbit": 22, "grid:code": "MGRS-33UUP"}
+    whole = raster_bytes(np.ones((64, 64), np.uint16))
+    with Provider() as first, Provider() as second:
+        name = "S2A_MSIL2A_20170613T101031_N0205_R022_T33UUP_20170613T101608"
+        first.add_product(name, {"B04": whole}, geometry=signed.footprint())
+        first.files[f"/{name}/B04.tif"].always = Answer(503)
+        second.add_product("S2A_33UUP_20170613_0_L2A", {"B04": whole}, {"s2:processing_baseline": "02.05", **stated}, signed.footprint())
+        config = {"provider_config": first.settings("first") + second.settings("second"), "providers": "first,second", "attempts": 1}
+        monkeypatch.setenv("AIRFLOW_CONN_EODAG_DEFAULT", json.dumps({"conn_type": "eodag", "extra": config}))
+        west, south, east, north = signed.product("x")["bbox"]
+        where = {**WHERE, "area": [west + 0.001, south + 0.001, east - 0.001, north - 0.001]}
+        products = EODAGSearchOperator(task_id="search", **where).execute(context())
+        reference = EODAGDownloadOperator(task_id="download", products=products, bands=["B04"]).execute(context())
+    (item,) = catalogs.read_items(Path(reference["href"]))
+    assert Path(item["assets"]["B04"]["href"]).read_bytes() == whole
+    assert item["properties"]["earthself:provider"] == "second"
+    (warning,) = read(workspace / "runs/a_dag/manual__1/work/notes/download.json")
+    assert f"{name} was taken from second as S2A_33UUP_20170613_0_L2A: first is busy or broken" in warning
+
+
 def test_an_id_of_a_provider_cannot_leave_the_folder(context, workspace, catalogue):
     catalogue.items = [{**signed.product("x"), "id": name} for name in ("../../evil", "a/b", ".hidden", "a b", "a_b", "x" * 300)]
     reference = EODAGSearchOperator(task_id="search", **WHERE).execute(context())
@@ -194,9 +223,10 @@ def test_areas_of_a_country_and_over_the_antimeridian_are_welcome(area):
 
 def test_defaults_are_those_of_the_contract():
     made = validated(WHERE)
-    usual = {"collection": "S2_MSI_L2A", "provider": None, "max_cloud_cover": 60, "mask": "auto", "model": "baseline", "max_products": 200}
+    usual = {"collection": "S2_MSI_L2A", "provider": None, "max_cloud_cover": 60, "mask": "auto", "model": "baseline"}
+    usual |= {"max_products": 200, "staging_hours": 6}
     assert {name: made[name] for name in SCHEMA if "default" in SCHEMA[name]} == {**usual, "title": None}
-    assert list(params()) == ["area", "start", "end", "collection", "provider", "max_cloud_cover", "mask", "model", "max_products", "title"]
+    assert list(params()) == ["area", "start", "end", *usual, "title"]
 
 
 @pytest.mark.parametrize("products", [1, 2, 3, 7, 20, 50, 200, 1999, 2001, 10_000])

@@ -42,6 +42,7 @@ _Cover = Annotated[float | None, typer.Option("--max-cloud-cover", help="Percent
 _Mask = Annotated[str | None, typer.Option("--mask", help="auto, scl, csmask or none; auto.")]
 _Model = Annotated[str | None, typer.Option("--model", help="Name in the model registry; the shipped baseline.")]
 _Products = Annotated[int | None, typer.Option("--max-products", help="Refuse when more match; 200.")]
+_Staging = Annotated[float | None, typer.Option("--staging-hours", help="Wait so long for products in archives; 6.")]
 _Title = Annotated[str | None, typer.Option("--title", help="A name for people.")]
 
 
@@ -79,6 +80,7 @@ def run(
     mask: _Mask = None,
     model: _Model = None,
     max_products: _Products = None,
+    staging_hours: _Staging = None,
     title: _Title = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Start it and return.")] = False,
     url: _Url = None,
@@ -95,6 +97,7 @@ def run(
         "mask": mask,
         "model": model,
         "max_products": max_products,
+        "staging_hours": staging_hours,
         "title": title,
     }
     started = client.land_cover_map(area=area, start=start, end=end, **options)

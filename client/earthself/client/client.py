@@ -37,7 +37,7 @@ class Client:
         """Start the workflow `land_cover_map` and return its run at once.
 
         `area` is [west, south, east, north] in degrees, GeoJSON, or a file of it; the period is `[start, end)`. Options are
-        the other keys of the workflow's conf: collection, provider, max_cloud_cover, mask, model, max_products, title.
+        the other keys of the workflow's conf: collection, provider, max_cloud_cover, mask, model, max_products, staging_hours, title.
         Raises `BadInput` when the request cannot be used, `NotAllowed` when the user may not start workflows.
         """
         return self.trigger(LAND_COVER_MAP, _conf(area, start, end, options))
@@ -104,7 +104,7 @@ def connect(url: str | None = None, user: str | None = None, password: str | Non
 
 
 def _conf(area: requests.AreaLike, start: str | date, end: str | date, options: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("collection", "provider", "max_cloud_cover", "mask", "model", "max_products", "title")
+    known = ("collection", "provider", "max_cloud_cover", "mask", "model", "max_products", "staging_hours", "title")
     if unknown := sorted(set(options) - set(known)):
         raise BadInput(f"{unknown[0]!r} is not an option of land_cover_map; the options are {', '.join(known)}")
     first, last = requests.period(start, end)

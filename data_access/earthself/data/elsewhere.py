@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from earthself.data.area import Area
-from earthself.data.errors import BadInput, DataError
+from earthself.data.errors import BadInput, DataError, NoRoom, ProductChanged
 from earthself.data.finding import Finder, online
 from earthself.data.items import ONLY_PROVIDER
 from earthself.data.observation import observed_at, shows_more
 from earthself.data.query import SearchRequest, SourceConfig
 
+_T = TypeVar("_T")
 INSTEAD_OF = "earthself:instead_of"
 """Property of an item that is read in place of another: a list of `Left` as plain types."""
 FOUND_AS = "earthself:found_as"
@@ -66,6 +68,29 @@ class Elsewhere:
             else:
                 found["properties"] |= {INSTEAD_OF: [asdict(each) for each in left], FOUND_AS: str(item["id"])}
                 yield found
+
+    def read(self, item: Mapping[str, Any], work: Callable[[Mapping[str, Any]], _T]) -> _T:
+        """Do `work` with an item, or where its provider fails, with the same observation from the next one.
+
+        Raises what `work` raises where no other provider could help, else the first provider's error, or one that may pass, and says the
+        others' with it.
+        """
+        left: list[Left] = []
+        first: DataError | None = None
+        for one in chain([item], self.products(item, left)):
+            try:
+                return work(one)
+            except (ProductChanged, BadInput, NoRoom):
+                raise
+            except DataError as error:
+                first = error if first is None or (error.retry and not first.retry) else first
+                left.append(Left(str(one["properties"].get("earthself:provider")), str(error)))
+        assert first is not None  # noqa: S101 - the loop ends with a failure
+        if len(left) > 1:
+            first.args = (
+                f"{first} (the other providers failed too: {'; '.join(each.error for each in left if each.error != str(first))})",
+            )
+        raise first
 
     def _find(self, provider: str, item: Mapping[str, Any], request: SearchRequest) -> dict[str, Any] | None:
         wanted = item["properties"]

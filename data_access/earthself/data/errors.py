@@ -7,6 +7,8 @@ treat them alike: `exit_code` is what a process ends with, `retry` is whether an
 from __future__ import annotations
 
 import errno
+import shutil
+from pathlib import Path
 
 
 class EarthSelfError(Exception):
@@ -66,3 +68,21 @@ class Damaged(DataError):
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where there is no room for a file."""
+_NEXT_TO_NOTHING = 1 << 24  # bytes left on a disk that is full for rasters
+_MISTAKES = (TypeError, ValueError, LookupError, AttributeError, AssertionError)
+
+
+def no_room(error: BaseException, place: Path) -> NoRoom | None:
+    """What a failed write at a place (a file or folder) means where its disk is full; None where it means something else.
+
+    To be asked before the half file is removed: rasterio's errors do not say why a write failed.
+    """
+    if not isinstance(error, Exception) or isinstance(error, (EarthSelfError, *_MISTAKES)):
+        return None
+    said = getattr(error, "errno", None) in FULL
+    folder = next((each for each in (place, *place.parents) if each.is_dir()), Path())
+    free = shutil.disk_usage(folder).free
+    if not said and free >= _NEXT_TO_NOTHING:
+        return None
+    what = str(getattr(error, "strerror", None) or error)
+    return NoRoom(f"there is no room for {place.name} in {place.parent} ({what}; {free} bytes are free); make room and try again")

@@ -79,12 +79,23 @@ class OpenAccess:
 
 
 class _Meter:
-    """Tells the broker of the bytes of one answer, now and then, so that a worker that is killed leaves few uncounted."""
+    """Tells the broker of one answer: that it is one, once its body begins, and of the bytes.
+
+    These are told now and then, so that a worker that is killed leaves few uncounted.
+    """
 
     def __init__(self, gate: Gate, answer: httpx.Response) -> None:
         self._gate, self._answer, self._told = gate, answer, 0
+        self.heard = False
+
+    def hear(self) -> None:
+        """Headers are a promise: a provider that sends nothing after them is not well."""
+        if not self.heard:
+            self.heard = True
+            self._gate.answered(self._answer.status_code, retry_after(self._answer))
 
     def look(self) -> None:
+        self.hear()
         if self._answer.num_bytes_downloaded - self._told >= _TOLD_EACH:
             self.tell()
 
@@ -179,47 +190,56 @@ class Http:
         self, access: Access, url: str, headers: dict[str, str], *, accept: frozenset[int] = frozenset({200}), decode: bool = False
     ) -> Iterator[tuple[httpx.Response, _Meter]]:
         """Open an answer; without `decode` one that is packed (Content-Encoding) is refused, since its ranges are of other bytes."""
+        with access.gate.connection(), self._asked(access, url, headers, accept, decode=decode) as opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def _asked(
+        self, access: Access, url: str, headers: dict[str, str], accept: frozenset[int], *, decode: bool
+    ) -> Iterator[tuple[httpx.Response, _Meter]]:
+        """The same, once there is a connection for it."""
         import httpx
 
-        opened = False
+        meter: _Meter | None = None
         try:
             answer, login = self._follow(access, url, headers)
             if answer.status_code in (401, 403) and access.renew(login):
                 answer.close()
                 access.gate.answered(NO_VERDICT)
                 answer, login = self._follow(access, url, headers)
-            opened, meter = True, _Meter(access.gate, answer)
-            access.gate.answered(answer.status_code, retry_after(answer))
+            meter = _Meter(access.gate, answer)
             try:
-                if answer.status_code not in accept:
-                    raise refusal(answer, access.provider, url)
-                packed = answer.headers.get("content-encoding", "identity").strip().lower()
-                if packed not in ("", "identity") and not decode:
-                    raise Damaged(
-                        f"{access.provider} sends {shown(url)} packed ({packed}), which was not asked for; choose another provider"
-                    )
+                _check(answer, access.provider, url, accept, decode=decode)
                 yield answer, meter
+            except httpx.RequestError:
+                raise
+            except BaseException:
+                meter.hear()
+                raise
+            else:
+                meter.hear()
             finally:
                 answer.close()
                 meter.tell()
-        except httpx.TimeoutException as error:
-            access.gate.answered(0)
-            if str(error) == OVER:
-                raise Busy(
-                    f"{access.provider} did not answer within {self.deadline:g} s ({shown(url)}: it sends a byte now and then); try again"
-                ) from None
-            raise Busy(f"{access.provider} sent nothing for {self.timeout:g} s ({shown(url)}); try again") from None
-        except httpx.RemoteProtocolError as error:
-            if not opened:
-                access.gate.answered(0)
-            raise CutShort(f"{access.provider} cut the connection ({shown(url)}: {one_line(str(error))}); try again") from None
         except httpx.RequestError as error:
-            if not opened:
+            if meter is None or not meter.heard:
                 access.gate.answered(0)
-            what = str(error) or type(error).__name__
-            raise Busy(f"the connection to {access.provider} broke ({shown(url)}: {one_line(what)}); try again") from None
+            raise self._broken(error, access.provider, url) from None
         except (httpx.InvalidURL, UnicodeError):
             raise Damaged(f"{access.provider} gives {shown(url)!r}, which is no address") from None
+
+    def _broken(self, error: httpx.RequestError, provider: str, url: str) -> Busy:
+        """What the end of a connection means."""
+        import httpx
+
+        if isinstance(error, httpx.TimeoutException):
+            if str(error) == OVER:
+                return Busy(f"{provider} did not answer within {self.deadline:g} s ({shown(url)}: it sends a byte now and then); try again")
+            return Busy(f"{provider} sent nothing for {self.timeout:g} s ({shown(url)}); try again")
+        what = one_line(str(error) or type(error).__name__)
+        if isinstance(error, httpx.RemoteProtocolError):
+            return CutShort(f"{provider} cut the connection ({shown(url)}: {what}); try again")
+        return Busy(f"the connection to {provider} broke ({shown(url)}: {what}); try again")
 
     def _follow(self, access: Access, url: str, headers: dict[str, str]) -> tuple[httpx.Response, str]:
         """Send the request and go after redirects; each hop is signed anew, so that no token goes to a host that it is not for.
@@ -240,7 +260,7 @@ class Http:
             if answer.status_code not in _REDIRECTS or "location" not in answer.headers:
                 return answer, login
             answer.close()
-            access.gate.answered(answer.status_code)
+            access.gate.answered(NO_VERDICT)  # where files are says nothing of whether they are served
             url = str(answer.request.url.join(answer.headers["location"]))
         raise Damaged(f"{access.provider} redirects {shown(url)} more than {_MAX_REDIRECTS} times")
 
@@ -269,6 +289,15 @@ class Http:
                 limits = httpx.Limits(max_connections=16, max_keepalive_connections=16)
                 self._client = self._limits.watch(httpx.Client(timeout=self.timeout, limits=limits, headers={"User-Agent": "earthself"}))
             return self._client
+
+
+def _check(answer: httpx.Response, provider: str, url: str, accept: frozenset[int], *, decode: bool) -> None:
+    """Raise what an answer means that cannot be used."""
+    if answer.status_code not in accept:
+        raise refusal(answer, provider, url)
+    packed = answer.headers.get("content-encoding", "identity").strip().lower()
+    if packed not in ("", "identity") and not decode:
+        raise Damaged(f"{provider} sends {shown(url)} packed ({packed}), which was not asked for; choose another provider")
 
 
 def _is_http(url: str) -> bool:

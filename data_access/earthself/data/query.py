@@ -20,7 +20,7 @@ from earthself.data.errors import BadInput, NotThere
 DEFAULT_PROVIDERS = ("earth_search", "planetary_computer")
 """Asked in this order when nothing is configured: both serve Sentinel-2 L2A as COGs without credentials."""
 
-DEFAULT_LIMITS = {"cop_dataspace": Limits(rate=10), "dedl": Limits(rate=4)}
+DEFAULT_LIMITS = {"cop_dataspace": Limits(rate=10, connections=4), "dedl": Limits(rate=4)}
 """What providers grant to an account where the settings say nothing else."""
 
 DEFAULT_COLLECTION = "S2_MSI_L2A"

@@ -44,7 +44,7 @@ class RetryPolicy:
                 if attempt == self.attempts or (asked is not None and asked > self.longest_wait):
                     raise
                 backoff = self.first_wait * 2 ** (attempt - 1) * (1 - self.jitter() / 2)
-                self.sleep(min(self.longest_wait, backoff if asked is None else asked))
+                self.sleep(min(self.longest_wait, asked or backoff))
         raise AssertionError("attempts is at least 1")
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -76,25 +77,47 @@ def as_auth(grant: Grant) -> Callable[[Any], Any]:
 @contextlib.contextmanager
 def _one_session(keeper: Any) -> Iterator[None]:  # noqa: ANN401
     """Keep EODAG from opening a second session because the login server was too busy to renew the first: only a refusal is a reason."""
-    import requests
-
-    begin = getattr(keeper, "_request_new_token", None)
-    if begin is None:
+    name = next((each for each in ("_request_new_token", "_token_request") if hasattr(keeper, each)), None)
+    if name is None:
         yield
         return
-
-    def begin_where_refused() -> Any:  # noqa: ANN401
-        failure = sys.exc_info()[1]  # EODAG calls this while it handles what became of the renewal
-        response = getattr(failure, "response", None)
-        if isinstance(failure, requests.RequestException) and (response is None or response.status_code >= 500):
-            raise failure
-        return begin()
-
-    keeper._request_new_token = begin_where_refused  # noqa: SLF001
+    begin = getattr(keeper, name)
+    setattr(keeper, name, partial(_begin_where_refused if name == "_request_new_token" else _ask_once, begin))
     try:
         yield
     finally:
-        keeper._request_new_token = begin  # noqa: SLF001
+        setattr(keeper, name, begin)
+
+
+def _begin_where_refused(begin: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """For OpenID plugins, which begin a session while they handle what became of the renewal."""
+    import requests
+
+    failure = sys.exc_info()[1]
+    response = getattr(failure, "response", None)
+    if isinstance(failure, requests.RequestException) and (response is None or _busy(response.status_code)):
+        raise failure
+    return begin()
+
+
+def _ask_once(ask: Callable[..., Any], session: Any) -> Any:  # noqa: ANN401 - EODAG's method and a session of requests
+    """For token plugins, which renew with `session.post` and go on with the password after an `HTTPError`."""
+    import requests
+
+    renew = session.post
+
+    def renew_or_fail(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        response = renew(*args, **kwargs)
+        if _busy(response.status_code):
+            raise requests.RequestException(f"the renewal was answered with {response.status_code}", response=response)
+        return response
+
+    session.post = renew_or_fail
+    return ask(session=session)
+
+
+def _busy(status: int) -> bool:
+    return status >= 500 or status == 429
 
 
 def _prepare(keeper: Any, before: Grant | None) -> None:  # noqa: ANN401
@@ -103,8 +126,8 @@ def _prepare(keeper: Any, before: Grant | None) -> None:  # noqa: ANN401
         if hasattr(keeper, name):
             setattr(keeper, name, past)
     memory = before.memory if before else {}
-    if memory.get("refresh_token"):
-        keeper.refresh_token = memory["refresh_token"]
+    if hasattr(keeper, "refresh_token"):
+        keeper.refresh_token = memory.get("refresh_token", "")
         if ends := memory.get("refresh_token_expiration"):
             keeper.refresh_token_expiration = datetime.fromisoformat(ends)
 

@@ -11,10 +11,10 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data import archive
@@ -33,6 +33,8 @@ from earthself.data.sentinel2 import BANDS
 from earthself.data.staging import Stager, Staging
 from earthself.data.transfer import Expected, download
 from earthself.data.workspace import atomic, write_bytes
+
+_T = TypeVar("_T")
 
 
 class Sources:
@@ -84,6 +86,10 @@ class Sources:
         """Give the item's observation from one other provider after the other; see `earthself.data.elsewhere`."""
         return Elsewhere(self.config, Finder(self.config, self._catalogue)).products(item, left)
 
+    def anywhere(self, item: Mapping[str, Any], work: Callable[[Mapping[str, Any]], _T]) -> _T:
+        """Do `work` with an item, or with the same observation from the next provider; see `earthself.data.elsewhere`."""
+        return Elsewhere(self.config, Finder(self.config, self._catalogue)).read(item, work)
+
     def stage(self, item: Mapping[str, Any]) -> Staging:
         """Have an offline product brought online, and say how far that is; see `earthself.data.staging`."""
         return Stager(self._catalogue, self._logins, self._broker).stage(item)
@@ -104,7 +110,7 @@ class Sources:
         if local := _local(href):
             return open_local(str(local), what, nodata)
         _check_online(item)
-        path = self._folder() / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
+        path = self._folder_of(item) / safe_name(str(item["id"])) / f"{band}{_suffix(href)}"
         if path.is_file():
             return open_local(str(path), what, nodata)
         access = self._access(item)
@@ -193,7 +199,7 @@ class Sources:
             archive.check(local)
             return local, 0
         _check_online(item)
-        path = self._folder() / f"{safe_name(str(item['id']))}.zip"
+        path = self._folder_of(item) / f"{safe_name(str(item['id']))}.zip"
         moved = self._fetch(self._access(item), str(asset["href"]), path, asset)
         try:
             archive.check(path)
@@ -206,6 +212,10 @@ class Sources:
         if path.is_file():
             return 0
         return download(self._http, access, url, path, Expected.of(asset))
+
+    def _folder_of(self, item: Mapping[str, Any]) -> Path:
+        """Where whole files of the item's provider lie: what one has damaged must not be taken for what another gives by the same name."""
+        return self._folder() / safe_name(str(item["properties"].get("earthself:provider") or "other"))
 
     def _folder(self) -> Path:
         if self._downloads is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from earthself.data.answers import Answer, Version, shown
-from earthself.data.errors import FULL, Damaged, NoRoom, ProductChanged, TryAgain
+from earthself.data.errors import FULL, Damaged, NoRoom, ProductChanged, TryAgain, no_room
 from earthself.data.http import Access, Http
 from earthself.data.retries import CutShort
 
@@ -96,10 +96,15 @@ def download(http: Http, access: Access, url: str, path: Path, expected: Expecte
     Raises `Damaged` when size or checksum are not what was stated, `ProductChanged` when the file is replaced meanwhile, `NoRoom`
     when the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _part_of(path) as part:
-        moved = _Transfer(partial(http.stream, access, url), http, shown(url), part, expected or Expected()).run()
-        part.file.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _part_of(path) as part:
+            moved = _Transfer(partial(http.stream, access, url), http, shown(url), part, expected or Expected()).run()
+            part.file.replace(path)
+    except OSError as error:
+        if full := no_room(error, path):
+            raise full from error
+        raise
     return moved
 
 
@@ -110,13 +115,15 @@ class _Part:
     file: Path
     note: Path
 
-    def version(self) -> Version | None:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            return Version(**json.loads(self.note.read_text()))
+    def version(self, source: str) -> Version | None:
+        """The state of the file that it is a part of; None where that is not known, or it is of another source."""
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            noted = json.loads(self.note.read_text())
+            return Version(**noted["version"]) if noted["source"] == source else None
         return None
 
-    def remember(self, version: Version) -> None:
-        self.note.write_text(json.dumps(asdict(version)))
+    def remember(self, version: Version, source: str) -> None:
+        self.note.write_text(json.dumps({"source": source, "version": asdict(version)}))
 
     def length(self) -> int:
         return self.file.stat().st_size if self.file.exists() else 0
@@ -199,7 +206,7 @@ class _Transfer:
         return self.moved
 
     def _attempt(self) -> None:
-        have, known = self.part.length(), self.part.version()
+        have, known = self.part.length(), self.part.version(self.name)
         if have and (known is None or known.validator is None or not self.resumes):
             self.part.clear()
             have, known = 0, None
@@ -225,7 +232,7 @@ class _Transfer:
             self.stated = Checksum.from_headers(answer.headers, part=answer.status == 206) or self.stated
             self._check_room(answer.version.size, self.part.length() if answer.status == 206 else 0)
             try:
-                self.part.remember(answer.version)
+                self.part.remember(answer.version, self.name)
                 self._write(answer, append=answer.status == 206)
             except OSError as error:
                 if error.errno not in FULL:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earthself.data.errors import BadInput, NotThere
+from earthself.data.errors import BadInput, NotThere, no_room
 
 # Airflow's own pattern for run ids; dag and task ids are narrower. No separator, so no way out of the workspace.
 _NAME = re.compile(r"[A-Za-z0-9_~:+.-]{1,250}", re.ASCII)
@@ -170,15 +170,22 @@ class RunFolder:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; at the end it becomes `path` in one move, or vanishes when the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path` to write to; at the end it becomes `path` in one move, or vanishes when the block fails.
+
+    Raises `NoRoom` where the block, or the move, fails on a full disk.
+    """
     # The suffix is kept, since writers of rasters and tables choose the format by it.
     part = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
+    except Exception as error:
+        if full := no_room(error, path):
+            raise full from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 

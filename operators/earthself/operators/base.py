@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +45,13 @@ class EarthSelfOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - what a task returns is its own business
         """Do the work; permanent errors fail the task at once, temporary ones are retried."""
+        return self.noted(context, lambda: self.work(context))
+
+    def noted(self, context: Context, work: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """Do work of the task, also what follows a deferral: its errors are told apart, and its time is noted."""
         begin = time.time()
         with translated(self.log):
-            made = self.work(context)
+            made = work()
             times.note(self.run_folder(context), self.task_id, map_index(context), (begin, time.time()), times.attempt(context, begin))
             return made
 

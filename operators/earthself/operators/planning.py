@@ -6,14 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 from earthself.operators.base import EarthSelfOperator
 from earthself.operators.resources import workers
+from earthself.operators.staging import Waiting, staged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import Context
+    from earthself.data.workspace import RunFolder
 
 MAX_BATCHES = 200
 """Far below Airflow's `max_map_length` (1024), and few enough for its scheduler."""
@@ -61,31 +66,58 @@ class EstimateOperator(EarthSelfOperator):
 class PlanBatchesOperator(EarthSelfOperator):
     """Cut the products that EarthSignature does not know into batches; returns a list of reference dicts to map over.
 
+    Those among them that lie in a provider's archive, and are online nowhere else, are ordered first where `staging_hours` says so: the
+    task is deferred until they are there. What is not there by then stays offline, is a warning of the run, and is lost to it.
+
     :param products: reference dict of the products found.
     :param known: reference dict of the signatures known.
+    :param staging_hours: how long to wait for products that lie in an archive; 0 does not order any.
+    :param poll: time between two questions to the provider.
     """
 
-    template_fields: Sequence[str] = ("products", "known")
+    template_fields: Sequence[str] = ("products", "known", "staging_hours")
     ui_color = "#fff2cc"
 
-    def __init__(self, *, products: Any, known: Any = None, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *,
+        products: Any,  # noqa: ANN401
+        known: Any = None,  # noqa: ANN401
+        staging_hours: float | str = 0,
+        poll: timedelta = timedelta(minutes=5),
+        eodag_conn_id: str = "eodag_default",
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(**kwargs)
         self.products = products
         self.known = known
+        self.staging_hours = staging_hours
+        self.poll = poll
+        self.eodag_conn_id = eodag_conn_id
 
     def work(self, context: Context) -> list[dict[str, Any]]:
         """Write `batches/NNNN/catalog.json` with links to the products' items; skips the rest when nothing was found."""
+        self.forget_what_follows(context)
+        return self._go_on(context, None)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> list[dict[str, Any]]:
+        """Plan with what is online now; `event` is the trigger's."""
+        self.log.info(f"{event['left']} products are still being staged")
+        made: list[dict[str, Any]] = self.noted(context, lambda: self._go_on(context, event["given_up"]))
+        return made
+
+    def _go_on(self, context: Context, given_up: Mapping[str, str] | None) -> list[dict[str, Any]]:
         from earthself.data.reference import Reference
         from earthself.operators import catalogs
 
-        self.forget_what_follows(context)
         found = Reference.from_dict(self.products)
         if found.count == 0:
             raise AirflowSkipException("no product matches the request")
         known = self._known_products()
-        paths = [path for path in catalogs.item_paths(found.path()) if path.stem not in known]
-        area = catalogs.area_beside(found.path())
         run = self.run_folder(context)
+        paths = [path for path in catalogs.item_paths(found.path()) if path.stem not in known]
+        paths = self._staged(run, paths, given_up)
+        area = catalogs.area_beside(found.path())
         catalogs.empty_folder(run.batches)
         size = batch_size(len(paths), workers())
         # Without a batch Airflow would skip the mapped task, and with it everything that needs the signatures already known.
@@ -95,6 +127,27 @@ class PlanBatchesOperator(EarthSelfOperator):
             catalogs.link_catalog(run.batch(number).parent, f"batch {number}", batch, area).to_dict()
             for number, batch in enumerate(batches)
         ]
+
+    def _staged(self, run: RunFolder, paths: list[Path], given_up: Mapping[str, str] | None) -> list[Path]:
+        """Have products brought online that are so nowhere; gives the items to read in place of those found."""
+        from earthself.data.finding import online
+        from earthself.data.workspace import read_json
+        from earthself.hooks.eodag import EodagHook
+        from earthself.operators import catalogs, notes
+
+        notes.leave(run, self.task_id, [])
+        patience = timedelta(hours=float(self.staging_hours))
+        offline = [item for item in map(read_json, paths) if not online(item)] if patience else []
+        if not offline:
+            return paths
+        with EodagHook(self.eodag_conn_id).sources() as sources:
+            archived = [item for item in offline if next(sources.elsewhere(item, []), None) is None]
+        self.log.info(f"{len(offline)} products are offline where they were found, {len(archived)} of them online nowhere else")
+        folder = run.work / "staged"
+        items = staged(self, run, folder, archived, Waiting(self.eodag_conn_id, patience, self.poll), given_up)
+        there = catalogs.write_catalog(catalogs.empty_folder(folder), "staged", [item for item in items if online(item)])
+        instead = {path.stem: path for path in catalogs.item_paths(there.path())}
+        return [instead.get(path.stem, path) for path in paths]
 
     def _known_products(self) -> set[str]:
         from earthself.data.reference import Reference

@@ -39,7 +39,8 @@ _EODAG = {
         },
         "limits": {
             "label": "Limits of the accounts (JSON)",
-            "description": '{"cop_dataspace": {"rate": 10, "bytes_a_month": 6e12, "orders": 20}}; all workers together keep to them.',
+            "description": '{"cop_dataspace": {"rate": 10, "connections": 4, "bytes_a_month": 6e12, "orders": 20}}; '
+            "all workers together keep to them.",
             "schema": {"type": ["string", "null"], "format": "multiline"},
         },
         "team": {

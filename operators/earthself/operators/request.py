@@ -85,6 +85,14 @@ SCHEMA: dict[str, dict[str, Any]] = {
         "maximum": MAX_PRODUCTS,
         "default": 200,
     },
+    "staging_hours": {
+        "title": "Wait for archives",
+        "description": "Hours to wait for products that lie in a provider's archive and are online nowhere else; 0 does without them.",
+        "type": "number",
+        "minimum": 0,
+        "maximum": 20,
+        "default": 6,
+    },
     "title": {
         "title": "Title",
         "description": "For people; shown in the report. One line.",

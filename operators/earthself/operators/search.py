@@ -10,6 +10,8 @@ from earthself.operators.base import EarthSelfOperator
 from earthself.operators.errors import BadRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import Context
 
 
@@ -90,6 +92,7 @@ class EODAGSearchOperator(EarthSelfOperator):
 class EODAGDownloadOperator(EarthSelfOperator):
     """Download products whole into the workspace's `downloads`; returns the reference dict of a catalogue with local assets.
 
+    A product whose provider fails is taken from the next one that has the observation, which is a warning of the run.
     Steps read only the windows that they need by themselves; this is for programs that want whole files.
 
     :param products: reference dict of a catalogue of products.
@@ -118,18 +121,29 @@ class EODAGDownloadOperator(EarthSelfOperator):
         """Download what is not there yet; one lost product fails the task, what is whole stays for the next attempt."""
         from earthself.data.reference import Reference
         from earthself.hooks.eodag import EodagHook
-        from earthself.operators import catalogs
+        from earthself.operators import catalogs, notes
 
         source = Reference.from_dict(self.products).path()
         run = self.run_folder(context)
-        local = []
+        local: list[dict[str, Any]] = []
+        warnings: list[str] = []
         with EodagHook(self.eodag_conn_id).sources() as sources:
+
+            def fetch(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Path]]:
+                return item, sources.download(item, run.workspace.downloads, self.bands)
+
             for item in catalogs.read_items(source):
-                files = sources.download(item, run.workspace.downloads, self.bands)
-                local.append(
-                    {**item, "assets": {band: {**item["assets"].get(band, {}), "href": str(path)} for band, path in files.items()}}
-                )
+                found, files = sources.anywhere(item, fetch)
+                assets = {band: {**found["assets"].get(band, {}), "href": str(path)} for band, path in files.items()}
+                local.append({**found, "assets": assets})
                 self.log.info(f"{item['id']}: {len(files)} files")
+                warnings += [
+                    f"{item['id']} was taken from {found['properties']['earthself:provider']} as {found['id']}: {left['error']}"
+                    for left in found["properties"].get("earthself:instead_of", ())
+                ]
+        notes.leave(run, self.task_id, warnings)
+        for warning in warnings:
+            self.log.warning(warning)
         folder = catalogs.empty_folder(run.work / self.output_folder)
         return catalogs.write_catalog(folder, "downloads", local, catalogs.area_beside(source)).to_dict()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators.base import EarthSelfOperator
-from earthself.operators.errors import translated
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from earthself.data.workspace import RunFolder
 
 
 class StageProductsOperator(EarthSelfOperator):
@@ -53,33 +55,63 @@ class StageProductsOperator(EarthSelfOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Gather what is online now; `event` is the trigger's."""
         self.log.info(f"{event['left']} products are still being staged")
-        with translated(self.log):
-            return self._go_on(context, event["given_up"])
+        made: dict[str, Any] = self.noted(context, lambda: self._go_on(context, event["given_up"]))
+        return made
 
     def _go_on(self, context: Context, given_up: Mapping[str, str] | None) -> dict[str, Any]:
         """Order and wait, or where `given_up` says what became of the waiting, gather."""
         from earthself.data.reference import Reference
-        from earthself.data.workspace import write_json
-        from earthself.hooks.eodag import EodagHook
-        from earthself.operators import catalogs, notes
-        from earthself.triggers.staging import StagingTrigger
+        from earthself.operators import catalogs
 
         source = Reference.from_dict(self.products).path()
         run = self.run_folder(context)
         folder = run.work / self.output_folder
-        items = list(catalogs.read_items(source))
-        with EodagHook(self.eodag_conn_id).sources() as sources:
-            items, pending, warnings = _staged(sources, items, given_up or {})
-        if pending and given_up is None:
-            path = write_json(catalogs.empty_folder(folder) / "pending.json", pending)
-            self.log.info(f"{len(pending)} of {len(items)} products are being staged; waiting without a worker")
-            until, poll = time.time() + self.patience.total_seconds(), self.poll.total_seconds()
-            self.defer(trigger=StagingTrigger(str(path), self.eodag_conn_id, until, poll), method_name="resume")
-        warnings += [f"{item['id']} was not staged within {self.patience}; it stays offline" for item in pending]
-        notes.leave(run, self.task_id, warnings)
-        for warning in warnings:
-            self.log.warning(warning)
+        waiting = Waiting(self.eodag_conn_id, self.patience, self.poll)
+        items = staged(self, run, folder, list(catalogs.read_items(source)), waiting, given_up)
         return catalogs.write_catalog(catalogs.empty_folder(folder), "staged", items, catalogs.area_beside(source)).to_dict()
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How products are waited for that a provider stages."""
+
+    eodag_conn_id: str
+    """Connection with the provider settings."""
+    patience: timedelta
+    """How long to wait at most."""
+    poll: timedelta
+    """Time between two questions to the provider."""
+
+
+def staged(  # noqa: PLR0917 - the task, its folders, its products, and how to wait
+    task: EarthSelfOperator,
+    run: RunFolder,
+    folder: Path,
+    items: list[dict[str, Any]],
+    waiting: Waiting,
+    given_up: Mapping[str, str] | None,
+) -> list[dict[str, Any]]:
+    """Order what is offline and defer the task, which goes on with `resume`; `pending.json` in the folder is what the trigger waits for.
+
+    Where `given_up` says what became of the waiting, gives the items as they are now and leaves what was lost as notes of the run.
+    """
+    from earthself.data.workspace import write_json
+    from earthself.hooks.eodag import EodagHook
+    from earthself.operators import catalogs, notes
+    from earthself.triggers.staging import StagingTrigger
+
+    with EodagHook(waiting.eodag_conn_id).sources() as sources:
+        items, pending, warnings = _staged(sources, items, given_up or {})
+    if pending and given_up is None:
+        path = write_json(catalogs.empty_folder(folder) / "pending.json", pending)
+        task.log.info(f"{len(pending)} of {len(items)} products are being staged; waiting without a worker, for {waiting.patience} at most")
+        until, poll = time.time() + waiting.patience.total_seconds(), waiting.poll.total_seconds()
+        task.defer(trigger=StagingTrigger(str(path), waiting.eodag_conn_id, until, poll), method_name="resume")
+    warnings += [f"{item['id']} was not staged within {waiting.patience}; it stays offline" for item in pending]
+    notes.leave(run, task.task_id, warnings)
+    for warning in warnings:
+        task.log.warning(warning)
+    return items
 
 
 def _staged(

@@ -42,6 +42,8 @@ def lines(status: AccountStatus) -> list[str]:
     """The status of one account for people."""
     limit = "" if status.rate is None else f" of {status.rate:g}"
     parts = [f"{status.requests_a_second:.2g}{limit} requests/s", f"{status.waiting} waiting", f"breaker {status.breaker}"]
+    if status.connections:
+        parts.append(f"{status.connections} connections")
     total = sum(status.bytes.values())
     quota = "" if status.quota is None else f" of {status.quota / 1e9:.2f}"
     parts.append(f"{total / 1e9:.2f}{quota} GB in {status.month}")

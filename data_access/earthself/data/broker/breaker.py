@@ -43,6 +43,7 @@ def answered(state: dict[str, Any], status: int, wait: float | None, now: float)
 
     A login that is missing or over says nothing about the provider; a refusal (403) may be a ban, and counts.
     """
+    wait = None if wait is None else min(wait, _LONGEST_ASKED)
     if status == NO_VERDICT:
         state.pop("probe", None)
         return
@@ -56,7 +57,7 @@ def answered(state: dict[str, Any], status: int, wait: float | None, now: float)
         for name in ("failures", "until", "probe", "reason", "rest", "busy"):
             state.pop(name, None)
         return
-    if wait is not None:
+    if wait:
         state["hold"] = max(float(state.get("hold", 0.0)), now + wait)
         state["asked"] = f"the provider asked to wait ({status})"
     state["failures"] = failures = int(state.get("failures", 0)) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,18 +43,22 @@ class Limits:
     """Bytes in a calendar month (UTC); None does not limit."""
     orders: int = 20
     """Offline products that may be staged for the account at one time."""
+    connections: int | None = None
+    """Downloads that may go on at one time, over all workers; None does not limit."""
 
     def __post_init__(self) -> None:
-        for name in ("rate", "bytes_a_month", "orders"):
+        for name in ("rate", "bytes_a_month", "orders", "connections"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf")):
                 raise BadInput(f"the limit {name}={value!r} is not a number above 0; leave it out for none")
+        if self.connections is not None and self.connections != int(self.connections):
+            raise BadInput(f"the limit connections={self.connections!r} is not a whole number")
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Limits:
         """Read the limits of one provider in the settings; raises `BadInput` for a name or number that is none."""
-        if unknown := sorted(set(value) - {"rate", "bytes_a_month", "orders"}):
-            raise BadInput(f"{unknown[0]!r} is no limit of a provider; there are rate, bytes_a_month, orders")
+        if unknown := sorted(set(value) - {"rate", "bytes_a_month", "orders", "connections"}):
+            raise BadInput(f"{unknown[0]!r} is no limit of a provider; there are rate, bytes_a_month, orders, connections")
         return cls(**dict(value))
 
 
@@ -164,6 +169,8 @@ class AccountStatus:
     """Why it is not closed; empty when it is."""
     opens_in: float
     """Seconds until the provider is asked again; 0 when it may be."""
+    connections: int
+    """Downloads that go on, where their number is limited."""
     month: str
     """Calendar month of the bytes, `2026-11`."""
     bytes: Mapping[str, int]
@@ -191,6 +198,10 @@ class Broker(ABC):
     @abstractmethod
     def request(self, account: Account) -> None:
         """Wait for the turn to make one request. Raises `Resting` or `QuotaUsedUp` when none may be made now."""
+
+    @abstractmethod
+    def connection(self, account: Account) -> AbstractContextManager[None]:
+        """Wait for one of the connections that the account may have at one time, and hold it for the block."""
 
     @abstractmethod
     def answered(self, account: Account, status: int, wait: float | None = None) -> None:
@@ -227,6 +238,10 @@ class Gate:
         """Wait for the turn to make one request; see `Broker.request`."""
         if self._broker and self._account:
             self._broker.request(self._account)
+
+    def connection(self) -> AbstractContextManager[None]:
+        """See `Broker.connection`."""
+        return self._broker.connection(self._account) if self._broker and self._account else nullcontext()
 
     def answered(self, status: int, wait: float | None = None) -> None:
         """See `Broker.answered`."""

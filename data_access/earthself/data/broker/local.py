@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ _LOOK = 0.1  # seconds between looks at whether it is one's turn
 _LOGIN_PATIENCE = 180.0  # seconds to wait for another worker's login
 _RENEWALS, _RENEWALS_WITHIN = 3, 300.0  # logins because a token was refused; providers ban accounts that make many
 _REMEMBER_REFUSAL = 60.0
+_LOST_AFTER = 3600.0  # seconds after the end of its last token that a session can only be renewed
 _RENEW_AGAIN = 15.0  # seconds between attempts to renew a token that still works
 _ORDER_DAYS, _STAGED_DAYS = 14, 2  # after which an order is forgotten: that was not seen to end, and that was
+_UNASKED = 3600.0  # seconds after the expected end of an order that nobody asks about any more: it no longer takes a place
 _VERSION = 1
 _log = logging.getLogger("earthself.data.broker")
 
@@ -100,6 +103,19 @@ class LocalBroker(Broker):
                 shares.leave(_part(state, "turns"), ticket)
             raise
 
+    @contextlib.contextmanager
+    def connection(self, account: Account) -> Iterator[None]:
+        """See `Broker.connection`. Each is a lock of the kernel's: a worker that dies leaves it."""
+        most = account.limits.connections
+        if most is None:
+            yield
+            return
+        free = self._connected(account, int(most))
+        try:
+            yield
+        finally:
+            free()
+
     def answered(self, account: Account, status: int, wait: float | None = None) -> None:
         """See `Broker.answered`."""
         with self._state(account) as state:
@@ -119,16 +135,20 @@ class LocalBroker(Broker):
         with self._alone(account, "orders", wait=True):
             with self._state(account) as state:
                 self._forget_old_orders(state)
+                asked, now = _part(state, "asked"), self._clock()
                 held = {name: Order(**value) for name, value in _part(state, "orders").items()}
                 ended = _part(state, "staged").get(product)
+                if product in held:
+                    asked[product] = now
+                waiting = [order for name, order in held.items() if max(order.expected, asked.get(name, 0.0)) > now - _UNASKED]
             if product in held:
                 return held[product]
             if ended:
                 return Order(**ended)
-            if len(held) >= account.limits.orders:
-                soonest = min(order.expected for order in held.values()) - self._clock()
+            if len(waiting) >= account.limits.orders:
+                soonest = min(order.expected for order in waiting) - now
                 raise Resting(
-                    f"{account.provider} stages {len(held)} products for this account, which is as many as it may (limit orders); "
+                    f"{account.provider} stages {len(waiting)} products for this account, which is as many as it may (limit orders); "
                     f"{product} is ordered when one of them is there",
                     max(60.0, soonest),
                 )
@@ -144,6 +164,7 @@ class LocalBroker(Broker):
         """See `Broker.staged`."""
         with self._state(account) as state:
             found = _part(state, "orders").pop(product, None)
+            _part(state, "asked").pop(product, None)
             if found and well:
                 state["staging"] = [*state.get("staging", []), self._clock() - float(found["since"])][-20:]
                 _part(state, "staged")[product] = found
@@ -158,6 +179,49 @@ class LocalBroker(Broker):
             with self._named(name).held() as state:
                 found.append(self._status_of(name, state))
         return found
+
+    def _connected(self, account: Account, most: int) -> Callable[[], None]:
+        """Wait for a connection, in turns between teams and workers; gives how to give it back."""
+        ticket, who = secrets.token_hex(6), (account.team, f"{os.getpid()}-{self._tag}")
+        try:
+            while True:
+                with self._state(account) as state:
+                    mine = shares.among_first(_part(state, "connections"), ticket, who, self._clock(), most)
+                if mine and (free := self._free_connection(self._name(account), most)):
+                    with self._state(account) as state:
+                        shares.had(_part(state, "connections"), ticket)
+                    return free
+                self._sleep(_LOOK / 2)
+        except BaseException:
+            with self._state(account) as state:
+                shares.leave(_part(state, "connections"), ticket)
+            raise
+
+    def _free_connection(self, name: str, most: int) -> Callable[[], None] | None:
+        """Take a connection that nobody has, if there is one; gives how to give it back."""
+        for number in range(most):
+            if self.folder is None:
+                with self._here:
+                    lock = self._logins.setdefault(f"{name}.connection-{number}", threading.Lock())
+                if lock.acquire(blocking=False):
+                    return lock.release
+                continue
+            descriptor = opened(self.folder / f"{name}.connection-{number}.lock")
+            if _locked(descriptor, wait=False):
+                return partial(os.close, descriptor)
+            os.close(descriptor)
+        return None
+
+    def _connections(self, name: str) -> int:
+        """How many connections are held."""
+        if self.folder is None:
+            return sum(lock.locked() for key, lock in self._logins.items() if key.startswith(f"{name}.connection-"))
+        held = 0
+        for path in self.folder.glob(f"{name}.connection-*.lock"):
+            descriptor = opened(path)
+            held += not _locked(descriptor, wait=False)
+            os.close(descriptor)
+        return held
 
     def _held_grant(self, account: Account, name: str, refused: str | None) -> tuple[Grant | None, Grant | None]:
         """The login that others fetched, where it may be used, and the last one whether or not it may."""
@@ -181,7 +245,7 @@ class LocalBroker(Broker):
         if found and not found.due(now):
             return found
         try:
-            made = _as_of(fetch(last), self._clock())
+            made = _as_of(self._fetched(fetch, last, now), self._clock())
         except (CredentialsRefused, TryAgain) as error:
             with self._state(account) as state:
                 entry = _part(_part(state, "tokens"), name)
@@ -200,6 +264,16 @@ class LocalBroker(Broker):
             if refused and last and last.id == refused:
                 entry["renewals"] = [*entry.get("renewals", []), now]
         return made
+
+    @staticmethod
+    def _fetched(fetch: Callable[[Grant | None], Grant], last: Grant | None, now: float) -> Grant:
+        """Go on with the last session, or where that has not worked for long, begin one: some servers answer 500 for one they have lost."""
+        try:
+            return fetch(last)
+        except TryAgain:
+            if last is None or not last.memory or now < (last.expires or last.issued) + _LOST_AFTER:
+                raise
+            return fetch(None)
 
     @contextlib.contextmanager
     def _alone(self, account: Account, name: str, *, wait: bool = False) -> Iterator[bool]:
@@ -253,6 +327,7 @@ class LocalBroker(Broker):
             orders = _part(state, part)
             for name in [name for name, value in orders.items() if self._clock() - float(value["since"]) > days * 86_400]:
                 del orders[name]
+                _part(state, "asked").pop(name, None)
 
     def _sleep_until(self, turn: float) -> None:
         if (left := turn - self._clock()) > 0:
@@ -272,11 +347,12 @@ class LocalBroker(Broker):
             logins=int(state.get("logins", 0)),
             rate=state.get("rate"),
             requests_a_second=total / 60,
-            waiting=shares.waiting(turns, now),
+            waiting=shares.waiting(turns, now) + shares.waiting(_part(state, "connections"), now),
             shares={team: count / total for team, count in sorted(made.items())},
             breaker=standing,
             reason=reason,
             opens_in=wait,
+            connections=self._connections(name),
             month=quota.month_of(now),
             bytes=quota.moved(usage, now),
             quota=state.get("quota"),

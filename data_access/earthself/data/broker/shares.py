@@ -34,6 +34,23 @@ def take(state: dict[str, Any], ticket: str, who: tuple[str, str], now: float, r
     return given.pop(ticket, None)
 
 
+def among_first(state: dict[str, Any], ticket: str, who: tuple[str, str], now: float, places: int) -> bool:
+    """Whether a ticket that waits for one of so many places is among those whose teams, and who themselves, had none for longest.
+
+    `state` is what this module keeps of places, apart from that of turns; `served` says when one was had.
+    """
+    waiting: dict[str, list[Any]] = state.setdefault("waiting", {})
+    waiting.setdefault(ticket, [*who, now, now])[3] = now
+    for gone in [each for each, entry in waiting.items() if now - entry[3] > _SILENT]:
+        del waiting[gone]
+    return ticket in _in_order(state)[:places]
+
+
+def had(state: dict[str, Any], ticket: str) -> None:
+    """A ticket has got the place that it waited for."""
+    _serve(state, state["waiting"].pop(ticket))
+
+
 def leave(state: dict[str, Any], ticket: str) -> None:
     """Forget a ticket that no longer waits."""
     for part in ("given", "waiting"):
@@ -62,19 +79,28 @@ def _deal(state: dict[str, Any], now: float, rate: float) -> None:
         del waiting[ticket]
     for ticket in [ticket for ticket, time in given.items() if now - time > _SILENT]:
         del given[ticket]
-    served: dict[str, int] = state.setdefault("served", {})
     # A clock that was set back must not make everybody wait for it.
     upcoming = float(state.get("next", 0.0))
     upcoming = now if upcoming > now + _AHEAD / rate + 120.0 else max(now, upcoming)
     while waiting and upcoming <= now + _AHEAD / rate:
-        ticket = min(waiting, key=lambda t: (served.get(waiting[t][0], 0), served.get(_worker(waiting[t]), 0), waiting[t][2]))
+        ticket = _in_order(state)[0]
         entry = waiting.pop(ticket)
-        state["turns"] = turn = int(state.get("turns", 0)) + 1
-        served[entry[0]] = served[_worker(entry)] = turn
+        _serve(state, entry)
         given[ticket] = upcoming
         _count(state, entry[0], now)
         upcoming += 1 / rate
     state["next"] = upcoming
+
+
+def _in_order(state: dict[str, Any]) -> list[str]:
+    waiting, served = state["waiting"], state.setdefault("served", {})
+    return sorted(waiting, key=lambda t: (served.get(waiting[t][0], 0), served.get(_worker(waiting[t]), 0), waiting[t][2]))
+
+
+def _serve(state: dict[str, Any], entry: list[Any]) -> None:
+    served: dict[str, int] = state.setdefault("served", {})
+    state["turns"] = turn = int(state.get("turns", 0)) + 1
+    served[entry[0]] = served[_worker(entry)] = turn
     if len(served) > 1000:
         state["served"] = dict(sorted(served.items(), key=lambda each: each[1])[-500:])
 

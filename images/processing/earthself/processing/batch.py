@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.data.broker import Resting
 from earthself.data.elsewhere import INSTEAD_OF
-from earthself.data.errors import EarthSelfError
+from earthself.data.errors import EarthSelfError, NoRoom
 from earthself.processing.errors import BadInput
 from earthself.processing.scene import is_l1c
 from earthself.processing.step import StepContext, StepResult
@@ -68,7 +68,7 @@ def each_item(
     """Turn every item of the input into one of the output by `work`; None means that there is nothing to do for it.
 
     What fails is listed in `failures.json` ({id, error, retry}) and named in the result. With all lost the result is
-    `nothing` and says the first reason. Raises `BadInput` only for what concerns all items alike.
+    `nothing` and says the first reason. Raises `BadInput` only for what concerns all items alike, and `NoRoom` on a full disk.
     """
     if not 0 <= retries <= 10:
         raise BadInput(f"--retries {retries} is outside 0 to 10")
@@ -80,8 +80,8 @@ def each_item(
         ctx.progress(number / max(1, len(items)), f"{number + 1} of {len(items)} {item.id}")
         try:
             result = again.call(lambda item=item: work(item), item.id)  # type: ignore[misc]
-        except MemoryError:
-            raise
+        except (MemoryError, NoRoom):
+            raise  # no other product will do better
         except Exception as error:  # noqa: BLE001 one bad product costs only itself
             failures.append(_failure(item.id, error))
             continue

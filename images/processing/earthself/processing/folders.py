@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from earthself.data.errors import no_room
 from earthself.processing.catalog import CATALOG
 from earthself.processing.errors import BadInput
 
@@ -25,24 +26,34 @@ def check_folders(source: Path, output: Path) -> None:
 
 @contextlib.contextmanager
 def growing(output: Path) -> Iterator[Path]:
-    """Give a folder to write into that becomes `output` when the block ends well and vanishes when it does not."""
+    """Give a folder to write into that becomes `output` when the block ends well and vanishes when it does not.
+
+    Raises `NoRoom` where that is for want of it.
+    """
     partial = _sibling(output, "partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         yield partial
         _put_in_place(partial, output)
+    except Exception as error:
+        if full := no_room(error, partial):
+            raise full from error
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def removed_on_error(folder: Path) -> Iterator[None]:
-    """Leave nothing of a folder that the block did not finish."""
+    """Leave nothing of a folder that the block did not finish; raises `NoRoom` where that was for want of it."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        full = no_room(error, folder)
         shutil.rmtree(folder, ignore_errors=True)
+        if full:
+            raise full from error
         raise
 
 

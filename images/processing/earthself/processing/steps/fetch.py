@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 import numpy as np
-from earthself.data.elsewhere import Left
-from earthself.data.errors import BadInput as InputRefused
-from earthself.data.errors import DataError, NoRoom, NotThere, ProductChanged
+from earthself.data.errors import NotThere
 from earthself.data.items import PRODUCT
 from earthself.data.manifest import plain_address
 from earthself.processing.batch import each_item
@@ -115,26 +113,8 @@ class Fetcher:
         """
         import pystac
 
-        left: list[Left] = []
-        first: DataError | None = None
-        candidates = self.sources.elsewhere(item.to_dict(include_self_link=False, transform_hrefs=False), left)
-        one: pystac.Item | None = item
-        while one is not None:
-            try:
-                return self._fetch(one, folder)
-            except (ProductChanged, InputRefused, NoRoom):
-                raise  # no other provider could help
-            except DataError as error:
-                first = error if first is None or (error.retry and not first.retry) else first
-                left.append(Left(str(one.properties.get("earthself:provider")), str(error)))
-            found = next(candidates, None)
-            one = None if found is None else pystac.Item.from_dict(found)
-        assert first is not None  # noqa: S101 - the loop ends with a failure
-        if len(left) > 1:
-            first.args = (
-                f"{first} (the other providers failed too: {'; '.join(each.error for each in left if each.error != str(first))})",
-            )
-        raise first
+        own = item.to_dict(include_self_link=False, transform_hrefs=False)
+        return self.sources.anywhere(own, lambda found: self._fetch(item if found is own else pystac.Item.from_dict(dict(found)), folder))
 
     def _fetch(self, item: pystac.Item, folder: Path) -> Scene | None:
         """Read one product from its provider."""
