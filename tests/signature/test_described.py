@@ -229,3 +229,18 @@ def test_a_nul_is_refused_alike_on_both_databases(open_store, tmp_path):
     with pytest.raises(EarthSelfError, match="has a NUL in it"):
         names(store, product_ids=["good\0"])
     assert names(store, product_ids=["good"]) == ["good"]
+
+
+def test_a_histogram_that_cannot_be_stops_no_other_product(open_store, tmp_path):
+    store = open_store(tmp_path / "home")
+    documents = [described("good", counts={311: 5})]
+    for name, classes in (
+        ("huge", [{"value": 311, "count": 2**63}]),
+        ("below", [{"value": 311, "count": 5, "hectares": -4}]),
+        ("twice", [{"value": 311, "count": 5}, {"value": 311, "count": 7}]),
+    ):
+        documents.append(described(name))
+        documents[-1]["properties"]["classification:classes"] = classes
+    counts = take(store, lines(tmp_path / "odd.ndjson", documents))
+    assert (counts.created, counts.failed) == (1, 3)
+    assert names(store, categories=["311"]) == ["good"]

@@ -22,6 +22,7 @@ from earthself.signature.product import Said
 from earthself.signature.rows import Box, CodeShare, Outline, Row, described_row
 
 _CLASSES = "classification:classes"
+_MOST_PIXELS = 10**15  # the land of the earth in pixels of half a metre
 
 
 def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[tuple[int, str]]]:
@@ -63,19 +64,25 @@ def code_shares_of(product_id: str, classes: Any) -> tuple[CodeShare, ...]:  # n
     if not classes:
         return ()
     try:
-        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in classes if entry.get("count") is not None}
+        told = [entry for entry in classes if entry.get("count") is not None]
+        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in told}
         coded = {code: some for code, some in counted.items() if code}
         total = sum(pixels for pixels, _ in coded.values())
-        strange = [code for code, (pixels, _) in coded.items() if code not in ALL_CODES or pixels < 0]
+        strange = [
+            code
+            for code, (pixels, hectares) in coded.items()
+            if code not in ALL_CODES or not 0 <= pixels <= _MOST_PIXELS or float(hectares or 0) < 0
+        ]
         shares = tuple(
             CodeShare(code, pixels, pixels / total if total else 0.0, None if hectares is None else float(hectares))
             for code, (pixels, hectares) in sorted(coded.items())
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadSignature(f"product {product_id}: {_CLASSES} cannot be read ({error!r}); send a list of value and count") from error
-    if strange:
+    if strange or len(counted) < len(told):
         raise BadSignature(
-            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, counts are not negative"
+            f"product {product_id}: {_CLASSES} has {strange[:5] or 'a value twice'}; values are CORINE Land Cover codes, each once, "
+            f"counts go from 0 to {_MOST_PIXELS}, hectares are not negative"
         )
     return shares
 
