@@ -18,7 +18,8 @@ from earthself.signature import filters
 from earthself.signature.bulk import describe
 from earthself.signature.described import rows_of
 from earthself.signature.product import from_feature
-from earthself.signature.rows import Stored, row_of
+from earthself.signature.rows import Stored
+from earthself.signature.rows import rows_of as rows_of_stored
 from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
 from hypothesis import example, given, settings
@@ -153,8 +154,8 @@ def test_many_at_once_are_what_each_would_be(shapes):
         except EarthSelfError as error:
             refused.append((number, str(error)))
         else:
-            expected.append(row_of(Stored(product, (), None, product.digest(), None), NOW))
-    assert rows == expected
+            expected.append(Stored(product, (), None, product.digest(), None))
+    assert rows == rows_of_stored(expected, NOW)
     assert bad == refused
 
 

@@ -155,14 +155,14 @@ def test_any_filter_finds_what_it_finds_product_by_product(site):
 def test_a_filter_that_would_look_at_too_many_products_is_refused(open_store, tmp_path):
     from earthself.signature.errors import BadSignature
     from earthself.signature.product import from_feature
-    from earthself.signature.rows import Stored, row_of
+    from earthself.signature.rows import Stored, rows_of
     from earthself.signature.testing import feature
     from earthself.signature.web import requests, search
     from earthself.signature.web.search import Products
 
     store = open_store(tmp_path / "many")
     products = [from_feature(feature(f"p{n}", rank=n)) for n in range(40)]
-    store.catalog.insert_new([row_of(Stored(p, (), None, p.digest(), None), p.creation_date) for p in products])
+    store.catalog.insert_new(rows_of([Stored(p, (), None, p.digest(), None) for p in products], products[0].creation_date))
     asked = Products(store)
     with pytest.MonkeyPatch.context() as few:
         few.setattr(search, "MOST_SCANNED", 30)

@@ -32,7 +32,7 @@ from earthself.signature import pairing, rasters
 from earthself.signature.errors import AlreadyExists, BadSetting, BadSignature, NotFound, StoreBroken, Unavailable
 from earthself.signature.product import restored
 from earthself.signature.rasters import Grid, Layer
-from earthself.signature.rows import CodeShare, Stored, row_of
+from earthself.signature.rows import CodeShare, Stored, rows_of
 from earthself.signature.store import Store
 from earthself.signature.tables import VERSION
 
@@ -206,7 +206,7 @@ def import_archive(store: Store, folder: Path, progress: Progress) -> Moved:
     superseded: list[tuple[str, str]] = []
     for batch in _read_table(folder / archive.table):
         described = [one for one in batch if one.folder is None]
-        known = store.catalog.insert_new([row_of(one, datetime.now(UTC)) for one in described])
+        known = store.catalog.insert_new(rows_of(described, datetime.now(UTC)))
         moved.new += len(described) - len(known)
         for one in described:
             there = known.get(one.product.product_id)

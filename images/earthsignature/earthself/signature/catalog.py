@@ -19,7 +19,7 @@ from earthself.signature.dialects import dialect_of
 from earthself.signature.errors import BadSignature, NotFound, SignatureError, StoreBroken, Unavailable
 from earthself.signature.filters import ALL_CODES, Query
 from earthself.signature.pairing import Partner
-from earthself.signature.rows import Rows, Stored, instant, row_of, stored_of
+from earthself.signature.rows import Rows, Stored, instant, rows_of, stored_of
 from earthself.signature.scan import Scan, Search
 from earthself.signature.tables import LAYER, PRODUCT, PRODUCT_CODE, STORE, VERSION
 from earthself.signature.waiting import WAITING
@@ -171,7 +171,7 @@ class Catalog:
 
         False, and nothing is changed, when its id is there already, or when the description has rasters by now or is gone.
         """
-        row = row_of(stored, datetime.now(UTC))
+        rows = rows_of([stored], datetime.now(UTC))
         table = PRODUCT.c
         try:
             with self._writing() as connection:
@@ -181,18 +181,17 @@ class Catalog:
                     if before is None:
                         return False
                     self._dialect.remove(connection, before.pk)
-                    row = row_of(replace(stored, superseded_by=before.superseded_by), datetime.now(UTC))
-                self._dialect.insert(connection, [row])
+                    rows = rows_of([replace(stored, superseded_by=before.superseded_by)], datetime.now(UTC))
+                self._dialect.insert(connection, rows)
         except sa.exc.IntegrityError:
             return False
         return True
 
     def put_all(self, products: Sequence[Stored]) -> bool:
         """Add products in one transaction; False, and nothing is changed, when the id of one is there already."""
-        now = datetime.now(UTC)
         try:
             with self._writing() as connection:
-                self._dialect.insert(connection, [row_of(stored, now) for stored in products])
+                self._dialect.insert(connection, rows_of(products, datetime.now(UTC)))
         except sa.exc.IntegrityError:
             return False
         return True
@@ -200,23 +199,29 @@ class Catalog:
     def ids_of(self, ids: Sequence[str]) -> set[str]:
         """Tell which of these ids are there, with or without a segmentation."""
         with self._reading() as connection:
-            return {row.product_id for row in connection.execute(_known(ids))}
+            return {row.product_id for row in connection.execute(self._known(ids))}
 
     def insert_new(self, rows: Rows) -> dict[str, Known]:
         """Add those products whose ids are not there, in one transaction; gives what is known of those that are."""
-        by_id = {row.name: row for row in reversed(rows)}
+        firsts = {name: number for number, name in reversed([*enumerate(rows.names)])}
         for _ in range(_TRIES):
             with self._reading() as connection:
-                known = {row.product_id: Known(row.digest, row.segmented) for row in connection.execute(_known(list(by_id)))}
-            new = [row for name, row in reversed(by_id.items()) if name not in known]
+                known = {row.product_id: Known(row.digest, row.segmented) for row in connection.execute(self._known(list(firsts)))}
+            chosen = sorted(number for name, number in firsts.items() if name not in known)
+            new = rows if len(chosen) == len(rows.products) else rows.only(chosen)
             try:
-                if new:
+                if chosen:
                     with self._writing() as connection:
                         self._dialect.insert(connection, new)
             except sa.exc.IntegrityError:
                 continue  # another writer was faster with one of them
             return known
         raise SignatureError("other writers store the same products at the same time; let one of them finish, then try again")
+
+    def _known(self, ids: Sequence[str]) -> sa.Select[Any]:
+        table = PRODUCT.c
+        chosen = sa.select(table.product_id, table.digest, table.folder.is_not(None).label("segmented"))
+        return chosen.where(self._dialect.among(table.product_id, ids))
 
     def supersede(self, product_id: str, newer: str) -> bool:
         """Note that a newer product of the same observation supersedes one; False when that was known.
@@ -392,8 +397,3 @@ def _together(connection: Connection, rows: Sequence[SqlRow[Any]], details: bool
     layers = connection.execute(sa.select(LAYER).where(LAYER.c.product.in_(keys)).order_by(LAYER.c.name)).all()
     codes = connection.execute(sa.select(PRODUCT_CODE).where(PRODUCT_CODE.c.product.in_(keys)).order_by(PRODUCT_CODE.c.code)).all()
     return stored_of(rows, layers, codes)
-
-
-def _known(ids: Sequence[str]) -> sa.Select[Any]:
-    table = PRODUCT.c
-    return sa.select(table.product_id, table.digest, table.folder.is_not(None).label("segmented")).where(table.product_id.in_(ids))

@@ -19,16 +19,16 @@ from earthself.signature.errors import BadSignature
 from earthself.signature.filters import ALL_CODES, check_legend
 from earthself.signature.items import feature_of_item
 from earthself.signature.product import Said
-from earthself.signature.rows import Box, CodeShare, Outline, Row, described_row
+from earthself.signature.rows import CodeShare, Rows, box_row, micros
 
 _CLASSES = "classification:classes"
 _MOST_PIXELS = 10**15  # the land of the earth in pixels of half a metre
 
 
-def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[tuple[int, str]]]:
+def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[Rows, list[tuple[int, str]]]:
     """Read STAC items or GeoJSON features, each as JSON; gives rows, and for each bad one its number in the batch with what is wrong."""
     said: list[Said] = []
-    codes: list[tuple[CodeShare, ...]] = []
+    codes: list[list[CodeShare]] = []
     geometries: list[Any] = []
     numbers: list[int] = []
     bad: list[tuple[int, str]] = []
@@ -38,7 +38,7 @@ def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[
             known = product.said_of(feature)
             shares = code_shares_of(known.product_id, classes)
             if "legend" in known.properties:
-                check_legend(known.properties["legend"], (share.code for share in shares))
+                check_legend(known.properties["legend"], [share[0] for share in shares])
         except EarthSelfError as error:
             bad.append((number, str(error)))
             continue
@@ -53,35 +53,64 @@ def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[list[Row], list[
         except EarthSelfError as error:
             bad.append((numbers[at], str(error)))
     there = np.flatnonzero(~shapely.is_missing(footprints)).tolist()
-    digests = product.digests([said[at] for at in there], footprints[there])
-    outlines = [Outline(*pair) for pair in zip(shapely.to_wkb(footprints, byte_order=1), _boxes(footprints), strict=True)]
-    rows = [described_row(said[at], outlines[at], digest, codes[at], now) for at, digest in zip(there, digests, strict=True)]
-    return rows, sorted(bad)
+    return _rows([said[at] for at in there], footprints[there], [codes[at] for at in there], now), sorted(bad)
 
 
-def code_shares_of(product_id: str, classes: Any) -> tuple[CodeShare, ...]:  # noqa: ANN401 - a stranger's property
+def _rows(said: Sequence[Said], footprints: Any, codes: Sequence[Sequence[CodeShare]], now: datetime) -> Rows:  # noqa: ANN401
+    """Put what was read together as `rows.rows_of` does, for products without rasters."""
+    stored = micros(now)
+    digests = product.digests([(one.product_id, one.known) for one in said], footprints)
+    created = [micros(one.creation_date) for one in said]
+    products = [
+        (
+            one.product_id,
+            when,
+            micros(one.publication_date),
+            one.product_type,
+            one.cloud_cover,
+            one.text,
+            wkb,
+            digest,
+            None,
+            None,
+            stored,
+            None,
+        )
+        for one, when, wkb, digest in zip(said, created, shapely.to_wkb(footprints, byte_order=1), digests, strict=True)
+    ]
+    parts, owner = shapely.get_parts(footprints, return_index=True)
+    boxes = [box_row(at, box, created[at]) for at, box in zip(owner.tolist(), shapely.bounds(parts).tolist(), strict=True)]
+    return Rows(products, [], [(at, *code) for at, shares in enumerate(codes) for code in shares], boxes)
+
+
+def code_shares_of(product_id: str, classes: Any) -> list[CodeShare]:  # noqa: ANN401 - a stranger's property
     """Read the histogram that a description carries as `classification:classes` (value, count, and hectares where they are known)."""
     if not classes:
-        return ()
+        return []
+    counted: dict[int, tuple[int, Any]] = {}
     try:
-        told = [entry for entry in classes if entry.get("count") is not None]
-        counted = {int(entry["value"]): (int(entry["count"]), entry.get("hectares")) for entry in told}
-        coded = {code: some for code, some in counted.items() if code}
-        total = sum(pixels for pixels, _ in coded.values())
-        strange = [
+        twice = []
+        for entry in classes:
+            pixels = entry.get("count")
+            if pixels is not None and (code := int(entry["value"])):
+                if code in counted:
+                    twice.append(code)
+                counted[code] = int(pixels), entry.get("hectares")
+        total = sum([pixels for pixels, _ in counted.values()])
+        strange = twice + [
             code
-            for code, (pixels, hectares) in coded.items()
+            for code, (pixels, hectares) in counted.items()
             if code not in ALL_CODES or not 0 <= pixels <= _MOST_PIXELS or float(hectares or 0) < 0
         ]
-        shares = tuple(
+        shares = [
             CodeShare(code, pixels, pixels / total if total else 0.0, None if hectares is None else float(hectares))
-            for code, (pixels, hectares) in sorted(coded.items())
-        )
+            for code, (pixels, hectares) in sorted(counted.items())
+        ]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadSignature(f"product {product_id}: {_CLASSES} cannot be read ({error!r}); send a list of value and count") from error
-    if strange or len(counted) < len(told):
+    if strange:
         raise BadSignature(
-            f"product {product_id}: {_CLASSES} has {strange[:5] or 'a value twice'}; values are CORINE Land Cover codes, each once, "
+            f"product {product_id}: {_CLASSES} has {strange[:5]}; values are CORINE Land Cover codes, each once, "
             f"counts go from 0 to {_MOST_PIXELS}, hectares are not negative"
         )
     return shares
@@ -103,15 +132,6 @@ def _feature(document: bytes) -> tuple[Mapping[str, Any], Any]:
         asset = (read.get("assets") or {}).get("segmentation") or {}
         classes = asset.get(_CLASSES) or next((band[_CLASSES] for band in asset.get("bands") or () if _CLASSES in band), None)
     return feature_of_item(read), classes
-
-
-def _boxes(footprints: Any) -> list[tuple[Box, ...]]:  # noqa: ANN401 - an array of objects
-    """Give the boxes of the parts of each."""
-    parts, owner = shapely.get_parts(footprints, return_index=True)
-    found: list[tuple[Box, ...]] = [()] * len(footprints)
-    for at, box in zip(owner.tolist(), shapely.bounds(parts).tolist(), strict=True):
-        found[at] += (tuple(box),)
-    return found
 
 
 def _usual(geometries: Sequence[Any]) -> Any:  # noqa: ANN401 - an array of objects

@@ -17,10 +17,11 @@ import shapely
 import sqlalchemy as sa
 from earthself.signature.errors import BadSignature, SignatureError, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
-from earthself.signature.rows import CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
+from earthself.signature.rows import BOX_COLUMNS, CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
 from earthself.signature.tables import PLACE, PRODUCT, PRODUCT_CODE, SRID
 from earthself.signature.waiting import Waiting
 from shapely.geometry.base import BaseGeometry
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Engine
 
 _MOST_CANDIDATES = 20_000  # are looked up one by one; where a place has more, the newest of all are gone through instead
@@ -60,6 +61,9 @@ class Dialect(Protocol):
 
     def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
         """End what the connection is asked inside when the caller gives up: `sqlalchemy.exc.OperationalError`."""
+
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """The condition that a column has one of these values, which may be many."""
 
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
@@ -135,25 +139,28 @@ class Sqlite:
         finally:
             driver.set_progress_handler(None, 0)
 
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """Send them as one JSON text."""
+        return _among(column, values)
+
     def extent(self) -> sa.Select[Any]:
         """Ask the boxes."""
         box = PLACE.c
         return sa.select(sa.func.min(box.west), sa.func.min(box.south), sa.func.max(box.east), sa.func.max(box.north))
 
     def insert(self, connection: Connection, rows: Rows) -> None:
-        """Give keys that follow on the last one; the transaction holds the only pen."""
-        if len(rows) > _BULK:
+        """Let keys follow on the last one, which is how SQLite gives them; the transaction holds the only pen."""
+        if len(rows.products) > _BULK:
             connection.exec_driver_sql("PRAGMA cache_size=-262144")  # KiB; the indexes of a million products have their paths in it
-        first = int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(PRODUCT.c.pk), 0))) or 0) + 1
-        _many(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), ((first + n, *row.product) for n, row in enumerate(rows)))
-        _many(connection, "layer", ("product", *LAYER_COLUMNS), ((first + n, *layer) for n, row in enumerate(rows) for layer in row.layers))
-        codes = ((first + n, *code) for n, row in enumerate(rows) for code in row.codes)
-        _many(connection, PRODUCT_CODE.name, ("product", *CODE_COLUMNS), codes)
-        places = [(first + n, row.day, box) for n, row in enumerate(rows) for box in row.boxes]
-        # Neighbours together: an R*Tree of a million boxes takes them in a third less time.
-        places.sort(key=lambda place: (place[2][0] // 2, place[2][1] // 2))
-        boxes = ((w, e, s, n, day, day, pk) for pk, day, (w, s, e, n) in places)
-        _many(connection, PLACE.name, ("west", "east", "south", "north", "first", "last", "product"), boxes)
+        last = int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(PRODUCT.c.pk), 0))) or 0)
+        _many(connection, PRODUCT.name, PRODUCT_COLUMNS, rows.products)
+        for table, columns, values in (
+            ("layer", LAYER_COLUMNS, rows.layers),
+            (PRODUCT_CODE.name, CODE_COLUMNS, rows.codes),
+            # Neighbours together: an R*Tree of a million boxes takes them in a third less time.
+            (PLACE.name, BOX_COLUMNS, sorted(rows.boxes, key=_tile)),
+        ):
+            _many(connection, table, ("product", *columns), values, f"? + {last + 1}")
 
     def remove(self, connection: Connection, pk: int) -> None:
         """Delete the boxes, too; an R*Tree has no index over products, but its box finds them."""
@@ -226,6 +233,10 @@ class Postgres:
 
         return waiting.ended_by(cancel)
 
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """Send them as one array."""
+        return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
+
     def extent(self) -> sa.Select[Any]:
         """Ask PostGIS."""
         around = sa.select(sa.func.ST_Extent(PRODUCT.c.footprint, type_=sa.Text).label("box")).subquery().c.box
@@ -234,14 +245,11 @@ class Postgres:
     def insert(self, connection: Connection, rows: Rows) -> None:
         """Copy, with keys from the sequence; a unique index stands between two writers."""
         numbers = sa.text("SELECT nextval(pg_get_serial_sequence('product', 'pk')) FROM generate_series(1, :n)")
-        keys = list(connection.scalars(numbers, {"n": len(rows)}))
-        products = (
-            (key, *row.product[:_AT], _ewkb_hex(row.product[_AT]), *row.product[_AT + 1 :]) for key, row in zip(keys, rows, strict=True)
-        )
+        keys = list(connection.scalars(numbers, {"n": len(rows.products)}))
+        products = ((key, *row[:_AT], _ewkb_hex(row[_AT]), *row[_AT + 1 :]) for key, row in zip(keys, rows.products, strict=True))
         _copy(connection, PRODUCT.name, ("pk", *PRODUCT_COLUMNS), products)
-        pairs = list(zip(keys, rows, strict=True))
-        _copy(connection, "layer", ("product", *LAYER_COLUMNS), ((key, *layer) for key, row in pairs for layer in row.layers))
-        _copy(connection, PRODUCT_CODE.name, ("product", *CODE_COLUMNS), ((key, *code) for key, row in pairs for code in row.codes))
+        for table, columns, values in (("layer", LAYER_COLUMNS, rows.layers), (PRODUCT_CODE.name, CODE_COLUMNS, rows.codes)):
+            _copy(connection, table, ("product", *columns), ((keys[number], *row) for number, *row in values))
 
     def remove(self, connection: Connection, pk: int) -> None:
         """Delete the row; layers and codes follow."""
@@ -267,8 +275,12 @@ def _few(connection: Connection, chosen: sa.Select[Any]) -> sa.ColumnElement[boo
     found = list(connection.scalars(chosen.limit(_MOST_CANDIDATES + 1)))
     if len(found) > _MOST_CANDIDATES:
         return None
-    keys = sa.func.json_each(json.dumps(sorted(set(found)))).table_valued("value")
-    return PRODUCT.c.pk.in_(sa.select(keys.c.value))
+    return _among(PRODUCT.c.pk, sorted(set(found)))
+
+
+def _among(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    each = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(sa.select(each.c.value))
 
 
 def _overlaps(query: Query) -> sa.ColumnElement[bool]:
@@ -296,11 +308,16 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("immediate") else "BEGIN")
 
 
-def _many(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    values = list(rows)
-    if values:
-        marks = ", ".join("?" * len(columns))
-        connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)  # noqa: S608 - names of ours
+def _many(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], first: str = "?") -> None:
+    """Write rows; `first` is what becomes of the first value of each."""
+    if rows:
+        marks = ", ".join([first, *"?" * (len(columns) - 1)])
+        connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608 - names of ours
+
+
+def _tile(box: tuple[Any, ...]) -> tuple[float, float]:
+    _, west, _, south, *_ = box
+    return west // 2, south // 2
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -213,9 +213,9 @@ def check_legend(name: Any, codes: Iterable[int]) -> None:  # noqa: ANN401 - a p
         known = legend(str(name))
     except BadInput as error:
         raise BadSignature(f"property legend: {error}") from error
-    strange = sorted(code for code in codes if code not in known)
+    strange = [code for code in codes if code not in known]
     if strange:
-        raise BadSignature(f"the product says legend {name}, but has codes {strange[:10]}; send the legend that its codes are of")
+        raise BadSignature(f"the product says legend {name}, but has codes {sorted(strange)[:10]}; send the legend that its codes are of")
 
 
 def _short(text: str) -> str:

@@ -99,13 +99,16 @@ def _cloud_cover(properties: Mapping[str, Any]) -> float | None:
 
 
 def _href(assets: Mapping[str, Any], key: str) -> str:
-    href = str((assets.get(key) or {}).get("href") or "")
-    return href if urlsplit(href).scheme in ("http", "https", "s3") else ""
+    asset = assets.get(key)
+    href = str(asset.get("href") or "") if asset else ""
+    return href if href and urlsplit(href).scheme in ("http", "https", "s3") else ""
 
 
 def _link(item: Mapping[str, Any], relation: str) -> str:
-    hrefs = (str(link.get("href") or "") for link in item.get("links") or () if link.get("rel") == relation)
-    return next((href for href in hrefs if urlsplit(href).scheme in ("http", "https")), "")
+    for link in item.get("links") or ():
+        if link.get("rel") == relation and urlsplit(href := str(link.get("href") or "")).scheme in ("http", "https"):
+            return href
+    return ""
 
 
 def _local(href: str, base: Path, name: str) -> Path:

@@ -8,13 +8,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from json.encoder import encode_basestring_ascii
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
 from earthself.data.area import Area
-from earthself.data.dates import format_instant, parse_instant
+from earthself.data.dates import format_instant, is_usual, parse_instant
 from earthself.data.errors import BadInput
 from earthself.signature.errors import BadSignature
 from shapely.geometry import MultiPolygon, Polygon
@@ -24,10 +25,10 @@ REQUIRED = ("creation_date", "publication_date", "product_type", "cloud_cover")
 """Properties without which no product is stored."""
 TEXTS = ("quicklook", "browse_url", "download_url")
 """Addresses; empty means there is none."""
+_ALL_TEXTS = ("product_type", *TEXTS)
 _ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
 _NO_ZONE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?")
 _MOST_PROPERTIES = 65_536
-_PLAIN = json.JSONEncoder(allow_nan=False)
 _SORTED = json.JSONEncoder(allow_nan=False, sort_keys=True)
 
 
@@ -54,13 +55,17 @@ class Product:
         """Make the GeoJSON Feature that readers get."""
         return {"type": "Feature", "id": self.product_id, "geometry": Area(self.footprint).geojson, "properties": dict(self.properties)}
 
+    @property
+    def text(self) -> str:
+        """The properties as JSON."""
+        return _texts(self.properties)[1]
+
     def digest(self) -> str:
         """SHA-256 of what the product says, whatever the order of properties, rings and corners; coordinates to 6 decimals."""
-        return digests([self], np.array([self.footprint], dtype=object))[0]
+        return digests([(self.product_id, _texts(self.properties)[0])], np.array([self.footprint], dtype=object))[0]
 
 
-@dataclass(frozen=True)
-class Said:
+class Said(NamedTuple):
     """A product without its footprint."""
 
     product_id: str
@@ -75,8 +80,10 @@ class Said:
     """Percent, 0 to 100."""
     properties: Mapping[str, Any]
     """All properties as they are given back, dates in UTC."""
+    known: str
+    """Those that are not empty as JSON, sorted."""
     text: str
-    """The properties as JSON."""
+    """All of them as JSON."""
 
     def with_footprint(self, footprint: Polygon | MultiPolygon) -> Product:
         """Make the product of it."""
@@ -85,15 +92,14 @@ class Said:
         )
 
 
-def digests(products: Sequence[Product | Said], footprints: np.ndarray[Any, Any]) -> list[str]:
-    """Give `Product.digest` of many, each with its footprint."""
+def digests(said: Sequence[tuple[str, str]], footprints: np.ndarray[Any, Any]) -> list[str]:
+    """Give `Product.digest` of many: of each the id with the properties that are not empty as sorted JSON, and the footprint."""
     rounded = shapely.normalize(shapely.transform(footprints, lambda xy: xy.round(6) + 0.0))
-    found = []
-    for product, outline in zip(products, shapely.to_wkb(rounded, hex=True), strict=True):
-        known = {key: value for key, value in product.properties.items() if value != ""}
-        said = _SORTED.encode([product.product_id, outline, known])
-        found.append(hashlib.sha256(said.encode()).hexdigest())
-    return found
+    outlines = shapely.to_wkb(rounded, hex=True)
+    return [
+        hashlib.sha256(f'[{encode_basestring_ascii(name)}, "{outline}", {known}]'.encode()).hexdigest()
+        for (name, known), outline in zip(said, outlines, strict=True)
+    ]
 
 
 def from_feature(feature: Mapping[str, Any]) -> Product:
@@ -130,38 +136,47 @@ def _said(product_id: str, properties: Mapping[str, Any]) -> Said:
     missing = [key for key in REQUIRED if properties.get(key) in (None, "")]
     if missing:
         raise BadSignature(f"product {product_id}: properties {', '.join(missing)} are missing; add them to the feature")
-    created, published = (_instant(product_id, key, properties[key]) for key in ("creation_date", "publication_date"))
-    texts = {key: _text(product_id, key, properties.get(key) or "") for key in ("product_type", *TEXTS)}
+    created, created_text = _instant(product_id, "creation_date", properties["creation_date"])
+    published, published_text = _instant(product_id, "publication_date", properties["publication_date"])
     cover = properties["cloud_cover"]
     if isinstance(cover, bool) or not isinstance(cover, (int, float)) or not (math.isfinite(cover) and 0 <= cover <= 100):
         raise BadSignature(f"product {product_id}: cloud_cover {cover!r} is no percentage; send a number from 0 to 100")
-    said = {
-        **{key: value for key, value in properties.items() if value is not None},
-        **texts,
-        "creation_date": format_instant(created),
-        "publication_date": format_instant(published),
-        "cloud_cover": float(cover),
-    }
-    return Said(product_id, created, published, texts["product_type"], float(cover), said, _text_of(product_id, said))
+    said = {key: value for key, value in properties.items() if value is not None}
+    for key in _ALL_TEXTS:
+        said[key] = _text(product_id, key, said.get(key) or "")
+    said |= {"creation_date": created_text, "publication_date": published_text, "cloud_cover": float(cover)}
+    return Said(product_id, created, published, said["product_type"], float(cover), said, *_checked(product_id, said))
 
 
-def _text_of(product_id: str, properties: Mapping[str, Any]) -> str:
+def _checked(product_id: str, properties: Mapping[str, Any]) -> tuple[str, str]:
     try:
-        text = _PLAIN.encode(properties)
+        known, text = _texts(properties)
     except (TypeError, ValueError) as error:
         raise BadSignature(f"product {product_id}: its properties are no JSON ({error})") from error
     if len(text) > _MOST_PROPERTIES:
         raise BadSignature(f"product {product_id}: {len(text)} bytes of properties; at most {_MOST_PROPERTIES} are kept, leave out lists")
-    return text
+    return known, text
 
 
-def _instant(product_id: str, key: str, value: Any) -> datetime:  # noqa: ANN401
+def _texts(properties: Mapping[str, Any]) -> tuple[str, str]:
+    """Write the properties that are not empty, sorted, as JSON, and then all of them; writing is what costs most, so it is done once."""
+    known = _SORTED.encode({key: value for key, value in properties.items() if value != ""})
+    empty = ", ".join([f'{encode_basestring_ascii(key)}: ""' for key, value in properties.items() if value == ""])
+    return known, f"{known[:-1]}{', ' if empty and known != '{}' else ''}{empty}}}"
+
+
+def _instant(product_id: str, key: str, value: Any) -> tuple[datetime, str]:  # noqa: ANN401
+    """Read a time; gives it with how it is written here."""
     try:
-        # Times of Sentinel products are UTC, and older clients leave the zone out.
-        without_zone = isinstance(value, str) and value[-1:] != "Z" and _NO_ZONE.fullmatch(value)
-        return parse_instant(value + "Z" if without_zone else value).astimezone(UTC)
+        if isinstance(value, str):
+            if is_usual(value):
+                return parse_instant(value), value
+            if value[-1:] != "Z" and _NO_ZONE.fullmatch(value):
+                value += "Z"  # times of Sentinel products are UTC, and older clients leave the zone out
+        when = parse_instant(value)
     except BadInput as error:
         raise BadSignature(f"product {product_id}: {key}: {error}") from error
+    return when, format_instant(when)
 
 
 def _text(product_id: str, key: str, value: Any) -> str:  # noqa: ANN401

@@ -1,6 +1,6 @@
 """Products as rows of the tables, and rows as products.
 
-Bulk ingest makes rows in other processes, so that they are plain tuples in the order of the columns.
+Bulk ingest makes rows in other processes, so that they are plain tuples in the order of the columns, which cost next to nothing to move.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import shapely
-from earthself.signature.product import Product, Said
+from earthself.signature.product import Product
 from earthself.signature.rasters import Grid, Layer
 from sqlalchemy.engine import Row as SqlRow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400_000_000
 PRODUCT_COLUMNS = (
     "product_id",
@@ -33,10 +34,9 @@ PRODUCT_COLUMNS = (
     "superseded_by",
 )
 LAYER_COLUMNS = ("name", "crs", "transform", "width", "height", "data_type", "sha256", "size")
-_DIGEST = PRODUCT_COLUMNS.index("digest")
 CODE_COLUMNS = ("code", "pixels", "share", "hectares")
-Box: TypeAlias = tuple[float, float, float, float]
-"""West, south, east, north in degrees."""
+BOX_COLUMNS = ("west", "east", "south", "north", "first", "last")
+_NAME, _DIGEST = PRODUCT_COLUMNS.index("product_id"), PRODUCT_COLUMNS.index("digest")
 
 
 class CodeShare(NamedTuple):
@@ -72,64 +72,55 @@ class Stored:
     """Id of the newer product of the same observation."""
 
 
-class Row(NamedTuple):
-    """What the tables hold of one product, but for the key."""
+class Rows(NamedTuple):
+    """What the tables hold of some products, but for the keys: other rows begin with the number of their product here, from 0."""
 
-    product: tuple[Any, ...]
+    products: list[tuple[Any, ...]]
     """In the order of `PRODUCT_COLUMNS`, properties as JSON text, the footprint as WKB (little endian)."""
-    layers: tuple[tuple[Any, ...], ...]
+    layers: list[tuple[Any, ...]]
     """In the order of `LAYER_COLUMNS`."""
-    codes: tuple[CodeShare, ...]
+    codes: list[tuple[Any, ...]]
     """In the order of `CODE_COLUMNS`."""
-    boxes: tuple[Box, ...]
-    """Of the footprint's parts."""
+    boxes: list[tuple[Any, ...]]
+    """Of the footprints' parts, in the order of `BOX_COLUMNS`."""
 
     @property
-    def name(self) -> str:
-        """The product's id."""
-        return str(self.product[0])
+    def names(self) -> list[str]:
+        """The products' ids."""
+        return [product[_NAME] for product in self.products]
 
     @property
-    def digest(self) -> str:
+    def digests(self) -> list[str]:
         """Of id, footprint and properties."""
-        return str(self.product[_DIGEST])
+        return [product[_DIGEST] for product in self.products]
 
-    @property
-    def day(self) -> float:
-        """Days since 1970 of the acquisition."""
-        return float(self.product[1]) / _DAY
-
-
-Rows: TypeAlias = Sequence[Row]
+    def only(self, chosen: Sequence[int]) -> Rows:
+        """Give the rows of these products."""
+        number = {before: after for after, before in enumerate(chosen)}
+        others = ([(number[row[0]], *row[1:]) for row in rows if row[0] in number] for rows in self[1:])
+        return Rows([self.products[at] for at in chosen], *others)
 
 
-class Outline(NamedTuple):
-    """A footprint as the tables hold it."""
-
-    wkb: bytes
-    """Little endian, longitude and latitude."""
-    boxes: tuple[Box, ...]
-    """Of its parts."""
-
-
-def row_of(stored: Stored, now: datetime) -> Row:
-    """Make the row of a product that is stored now."""
-    product, footprint = stored.product, stored.product.footprint
-    boxes = tuple(part.bounds for part in getattr(footprint, "geoms", [footprint]))
-    said = (*_said(product), json.dumps(dict(product.properties)), shapely.to_wkb(footprint, byte_order=1), stored.digest)
-    last = (stored.classes_sha256, stored.folder, micros(now), stored.superseded_by)
-    return Row((*said, *last), layer_rows(stored.layers), stored.codes, boxes)
+def rows_of(stored: Sequence[Stored], now: datetime) -> Rows:
+    """Make the rows of products that are stored now."""
+    made = Rows([], [], [], [])
+    for number, one in enumerate(stored):
+        product, footprint = one.product, one.product.footprint
+        created, published = micros(product.creation_date), micros(product.publication_date)
+        said = (product.product_id, created, published, product.product_type, product.cloud_cover, product.text)
+        last = (one.digest, one.classes_sha256, one.folder, micros(now), one.superseded_by)
+        made.products.append((*said, shapely.to_wkb(footprint, byte_order=1), *last))
+        made.layers.extend((number, *row) for row in layer_rows(one.layers))
+        made.codes.extend((number, *code) for code in one.codes)
+        made.boxes.extend(box_row(number, part.bounds, created) for part in getattr(footprint, "geoms", [footprint]))
+    return made
 
 
-def described_row(said: Said, outline: Outline, digest: str, codes: tuple[CodeShare, ...], now: datetime) -> Row:
-    """Make the row of a product without rasters, of parts that were made for many at once."""
-    product = (*_said(said), said.text, outline.wkb, digest, None, None, micros(now), None)
-    return Row(product, (), codes, outline.boxes)
-
-
-def _said(product: Product | Said) -> tuple[Any, ...]:
-    created, published = micros(product.creation_date), micros(product.publication_date)
-    return product.product_id, created, published, product.product_type, product.cloud_cover
+def box_row(number: int, bounds: Sequence[float], created: int) -> tuple[Any, ...]:
+    """Make the row of one part of a footprint; west, south, east, north in degrees."""
+    west, south, east, north = bounds
+    day = created / _DAY
+    return number, west, east, south, north, day, day
 
 
 def layer_rows(layers: Sequence[Layer]) -> tuple[tuple[Any, ...], ...]:
@@ -187,7 +178,7 @@ def _product(row: SqlRow[Any], footprint: Any) -> Product:  # noqa: ANN401 - a p
 
 def micros(when: datetime) -> int:
     """Count microseconds since 1970 UTC."""
-    return (when - _EPOCH) // timedelta(microseconds=1)
+    return (when - _EPOCH) // _MICROSECOND
 
 
 def instant(count: int) -> datetime:
