@@ -110,10 +110,10 @@ def test_a_chain_of_reprocessings_goes_but_for_its_newest(store, monkeypatch):
 
 def test_products_do_not_supersede_each_other_in_a_circle(store):
     for old, newer in (("new", "new"), ("newer", "new")):
-        with pytest.raises(BadSignature, match="were they swapped"):
+        with pytest.raises(BadSignature, match=r"cannot supersede itself|is superseded by"):
             store.supersede(old, newer)
     store.supersede("newer", "cloudy")
-    with pytest.raises(BadSignature, match="were they swapped"):
+    with pytest.raises(BadSignature, match=r"cannot supersede itself|is superseded by"):
         store.supersede("cloudy", "new")
     assert {s.product.product_id for s in retention.expired(store, Rule(superseded=True), NOW)} == {"new", "newer"}
 

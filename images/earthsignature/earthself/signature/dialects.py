@@ -293,8 +293,10 @@ class Postgres:
         if state in ("53100", "53200"):
             return StoreFull("the database has no room; nothing was stored, try again when there is")
         if error.connection_invalidated or state[:2] in ("08", "40", "53", "57") or isinstance(error, sa.exc.OperationalError):
-            why = " ".join(str(error.orig).split())
-            return Unavailable(f"the database {self.engine.url.render_as_string()} does not answer ({why}); try again, or mend its address")
+            away = Unavailable("the database does not answer; try again")
+            # For the operator, in logs and on the terminal: callers from elsewhere get the message alone.
+            away.add_note(f"{self.engine.url.render_as_string()}: {' '.join(str(error.orig).split())}")
+            return away
         return None
 
 

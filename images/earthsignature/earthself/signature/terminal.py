@@ -27,7 +27,8 @@ def errors(as_json: bool) -> Iterator[None]:
     try:
         yield
     except EarthSelfError as error:
-        typer.echo(json.dumps({"error": str(error), "retry": error.retry}) if as_json else f"earthsignature: {error}", err=True)
+        told = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        typer.echo(json.dumps({"error": told, "retry": error.retry}) if as_json else f"earthsignature: {told}", err=True)
         raise typer.Exit(error.exit_code) from error
     except OSError as error:
         if error.errno == errno.EPIPE:  # who reads our output has enough
