@@ -385,7 +385,10 @@ def gone(pid: int) -> bool:
     """Whether the process ends within the grace period (a zombie has ended)."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
