@@ -1,10 +1,13 @@
-"""What tests of several parts share: a real browser."""
+"""What tests of several parts share: a real browser, a real PostgreSQL."""
 
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 
 import pytest
+from earthself.signature.errors import NotFound
+from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 
@@ -21,3 +24,16 @@ def browser():
         started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A PostgreSQL with PostGIS; skips where there is none."""
+    with ExitStack() as running:
+        try:
+            made = running.enter_context(running_postgres())
+        except NotFound as error:
+            if str(error) != HOW_TO_GET:
+                raise
+            pytest.skip(HOW_TO_GET)
+        yield made

@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from earthself.signature.client import SignatureClient
-from earthself.signature.errors import NotFound
 from earthself.signature.store import Store
 from earthself.signature.testing import running_server
-from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 settings.register_profile("patient", deadline=None, database=None)  # a busy machine is no failure
 settings.load_profile("patient")
 NUMBER = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def cluster():
-    """A PostgreSQL with PostGIS; skips where there is none."""
-    with ExitStack() as running:
-        try:
-            made = running.enter_context(running_postgres())
-        except NotFound as error:
-            if str(error) != HOW_TO_GET:
-                raise
-            pytest.skip(HOW_TO_GET)
-        yield made
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

@@ -15,6 +15,7 @@ import shapely
 from earthself.data.errors import EarthSelfError
 from earthself.signature import archive, filters, geobuf, pairing
 from earthself.signature.client import SignatureClient
+from earthself.signature.described import read_rows
 from earthself.signature.errors import BadSetting, BadSignature, StoreBroken, Unavailable
 from earthself.signature.product import from_feature
 from earthself.signature.rasters import Grid
@@ -52,9 +53,7 @@ def fill(store):
     V2(store, 0.5).CreateProduct(v2.CreateProductRequest(product=geobuf.encode(collection)))
     far = feature("described", FIJI)
     far["geometry"] = {"type": "Polygon", "coordinates": [[[179, -16], [-179, -16], [-179, -15], [179, -15], [179, -16]]]}
-    from earthself.signature.described import rows_of
-
-    rows, _ = rows_of([json.dumps(far).encode()], next(store.find(filters.query())).product.creation_date)
+    rows, _ = read_rows([json.dumps(far).encode()], next(store.find(filters.query())).product.creation_date)
     assert len(rows.products) == 1
     store.catalog.insert_new(rows)
 
@@ -345,8 +344,6 @@ def test_a_product_over_a_pole_moves_too(open_store, tmp_path, crs):
 
 
 def test_what_changed_since_the_last_import_comes_along_or_is_told(open_store, tmp_path):
-    from earthself.signature.described import rows_of
-
     old, new = open_store(tmp_path / "old"), open_store(tmp_path / "new")
     put(old, "A")
     put(old, "B")
@@ -355,7 +352,7 @@ def test_what_changed_since_the_last_import_comes_along_or_is_told(open_store, t
     old.supersede("A", "B")
     moment = old.get("A").product.creation_date
     for store, cover in ((old, 1.0), (new, 2.0)):
-        store.catalog.insert_new(rows_of([json.dumps(feature("D", cloud_cover=cover)).encode()], moment)[0])
+        store.catalog.insert_new(read_rows([json.dumps(feature("D", cloud_cover=cover)).encode()], moment)[0])
     export(old, tmp_path / "archive")
     with pytest.raises(StoreBroken, match="product D is described already with other content"):
         take(new, tmp_path / "archive")

@@ -16,10 +16,9 @@ import shapely
 from earthself.data.errors import EarthSelfError
 from earthself.signature import filters
 from earthself.signature.bulk import describe
-from earthself.signature.described import rows_of
+from earthself.signature.described import read_rows
 from earthself.signature.product import from_feature
-from earthself.signature.rows import Stored
-from earthself.signature.rows import rows_of as rows_of_stored
+from earthself.signature.rows import Stored, rows_of
 from earthself.signature.store import Store
 from earthself.signature.testing import GRID, feature, layers
 from hypothesis import example, given, settings
@@ -146,7 +145,7 @@ geometries = st.one_of(
 @given(st.lists(geometries, min_size=1, max_size=5))
 def test_many_at_once_are_what_each_would_be(shapes):
     features = [json.loads(json.dumps(feature(f"P{n}") | {"geometry": shape})) for n, shape in enumerate(shapes)]
-    rows, bad = rows_of([json.dumps(one).encode() for one in features], NOW)
+    rows, bad = read_rows([json.dumps(one).encode() for one in features], NOW)
     expected, refused = [], []
     for number, one in enumerate(features):
         try:
@@ -155,7 +154,7 @@ def test_many_at_once_are_what_each_would_be(shapes):
             refused.append((number, str(error)))
         else:
             expected.append(Stored(product, (), None, product.digest(), None))
-    assert rows == rows_of_stored(expected, NOW)
+    assert rows == rows_of(expected, NOW)
     assert bad == refused
 
 

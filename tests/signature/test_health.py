@@ -9,9 +9,7 @@ import numpy as np
 import psycopg
 import pytest
 from earthself.signature.client import SignatureClient, Unavailable
-from earthself.signature.errors import NotFound
 from earthself.signature.testing import feature, layers, running_server
-from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import wait_for
 
@@ -96,32 +94,22 @@ def test_a_database_file_that_is_gone(tmp_path, health):
         wait_for(lambda: check(stub, "") == SERVING)
 
 
-def test_a_database_server_that_is_away_and_comes_back(tmp_path, health):
-    try:
-        cluster = running_postgres()
-        started = cluster.__enter__()
-    except NotFound as error:
-        if str(error) != HOW_TO_GET:
-            raise
-        pytest.skip(HOW_TO_GET)
-    try:
-        url = started.new_database()
-        name = url.rsplit("/", 1)[1]
-        with running_server(tmp_path / "home", "--database-url", url) as running, SignatureClient(running.target, timeout=20) as client:
-            client._rpc._sleep = lambda _seconds: None
-            stub = health(running)
-            assert client.create(feature("P"), RASTERS) == "created"
-            with psycopg.connect(started.url("postgres"), autocommit=True) as operator:
-                operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-                operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-                wait_for(lambda: check(stub, "") == NOT_SERVING)
-                with pytest.raises(Unavailable, match="the database does not answer"):
-                    list(client.find())
-                operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-            wait_for(lambda: check(stub, "") == SERVING)
-            assert [found["id"] for found in client.find()] == ["P"]
-    finally:
-        cluster.__exit__(None, None, None)
+def test_a_database_server_that_is_away_and_comes_back(tmp_path, health, cluster):
+    url = cluster.new_database()
+    name = url.rsplit("/", 1)[1]
+    with running_server(tmp_path / "home", "--database-url", url) as running, SignatureClient(running.target, timeout=20) as client:
+        client._rpc._sleep = lambda _seconds: None
+        stub = health(running)
+        assert client.create(feature("P"), RASTERS) == "created"
+        with psycopg.connect(cluster.url("postgres"), autocommit=True) as operator:
+            operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            operator.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            wait_for(lambda: check(stub, "") == NOT_SERVING)
+            with pytest.raises(Unavailable, match="the database does not answer"):
+                list(client.find())
+            operator.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        wait_for(lambda: check(stub, "") == SERVING)
+        assert [found["id"] for found in client.find()] == ["P"]
 
 
 def test_a_server_that_stops_says_so_to_watchers(tmp_path, health):

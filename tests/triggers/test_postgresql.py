@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from earthself.data.area import Area
 from earthself.operators.why import why
-from earthself.signature.errors import NotFound
-from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
+from earthself.signature.testing_postgres import Cluster
 from earthself.triggers import EODAGNewProductsTrigger
 from earthself.triggers.freshness import check, freshness
 from earthself.triggers.memory import Budget, Memory, Run
@@ -19,15 +16,8 @@ from watched import AREA
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with ExitStack() as running:
-        try:
-            cluster = running.enter_context(running_postgres())
-        except NotFound as error:
-            if str(error) != HOW_TO_GET:
-                raise
-            pytest.skip(HOW_TO_GET)
-        yield cluster.new_database().replace("postgresql://", "postgresql+psycopg://")
+def server(cluster: Cluster) -> str:
+    return cluster.new_database().replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(autouse=True)

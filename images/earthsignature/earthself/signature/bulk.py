@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 from earthself.signature.catalog import Catalog
-from earthself.signature.described import rows_of
+from earthself.signature.described import read_rows
 from earthself.signature.errors import BadSignature
 from earthself.signature.rows import Rows
 
@@ -97,7 +97,7 @@ def _read(text: bytes, now: datetime) -> bytes:
     """
     lines = text.split(b"\n")
     there = [number for number, line in enumerate(lines) if line and not line.isspace()]
-    rows, bad = rows_of([lines[number] for number in there], now)
+    rows, bad = read_rows([lines[number] for number in there], now)
     return marshal.dumps((len(there), tuple(rows), [(there[number], why) for number, why in bad]))
 
 

@@ -307,7 +307,7 @@ class Catalog:
 
     def search(self, search: Search) -> Page:
         """Give one page of the products that match; raises `OverTime`."""
-        with self._reading() as connection, self._dialect.within(connection, search.seconds):
+        with self._reading(search.seconds) as connection:
             scan = Scan(self._dialect, connection, search)
             rows = scan.page(connection, search.limit + 1)
             matched = scan.count(connection, search.count) if search.count else None
@@ -361,15 +361,11 @@ class Catalog:
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self, seconds: float | None = None) -> Iterator[Connection]:
         check_wanted()
-        waiting = WAITING.get()
-        with self._troubles(), self._dialect.engine.connect() as connection:
-            if waiting is None:
-                yield connection
-                return
-            with self._dialect.asked_by(connection, waiting):
-                yield connection
+        bounded = self._dialect.bounded
+        with self._troubles(), self._dialect.engine.connect() as connection, bounded(connection, seconds, WAITING.get()):
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

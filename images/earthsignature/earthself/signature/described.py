@@ -19,13 +19,13 @@ from earthself.signature.errors import BadSignature
 from earthself.signature.filters import ALL_CODES, check_legend
 from earthself.signature.items import feature_of_item
 from earthself.signature.product import Said
-from earthself.signature.rows import CodeShare, Rows, box_row, micros
+from earthself.signature.rows import CREATED, CodeShare, Rows, box_row, micros, product_row
 
 _CLASSES = "classification:classes"
 _MOST_PIXELS = 10**15  # the land of the earth in pixels of half a metre
 
 
-def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[Rows, list[tuple[int, str]]]:
+def read_rows(documents: Sequence[bytes], now: datetime) -> tuple[Rows, list[tuple[int, str]]]:
     """Read STAC items or GeoJSON features, each as JSON; gives rows, and for each bad one its number in the batch with what is wrong."""
     said: list[Said] = []
     codes: list[list[CodeShare]] = []
@@ -58,26 +58,11 @@ def rows_of(documents: Sequence[bytes], now: datetime) -> tuple[Rows, list[tuple
 
 def _rows(said: Sequence[Said], footprints: Any, codes: Sequence[Sequence[CodeShare]], now: datetime) -> Rows:  # noqa: ANN401
     """Put what was read together as `rows.rows_of` does, for products without rasters."""
-    stored = micros(now)
+    after = (None, None, micros(now), None)
     digests = product.digests([(one.product_id, one.known) for one in said], footprints)
-    created = [micros(one.creation_date) for one in said]
-    products = [
-        (
-            one.product_id,
-            when,
-            micros(one.publication_date),
-            one.product_type,
-            one.cloud_cover,
-            one.text,
-            wkb,
-            digest,
-            None,
-            None,
-            stored,
-            None,
-        )
-        for one, when, wkb, digest in zip(said, created, shapely.to_wkb(footprints, byte_order=1), digests, strict=True)
-    ]
+    outlines = shapely.to_wkb(footprints, byte_order=1)
+    products = [product_row(one, wkb, digest, after) for one, wkb, digest in zip(said, outlines, digests, strict=True)]
+    created = [row[CREATED] for row in products]
     parts, owner = shapely.get_parts(footprints, return_index=True)
     boxes = [box_row(at, box, created[at]) for at, box in zip(owner.tolist(), shapely.bounds(parts).tolist(), strict=True)]
     return Rows(products, [], [(at, *code) for at, shares in enumerate(codes) for code in shares], boxes)

@@ -7,10 +7,11 @@ in the migrations, nowhere else.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,14 +62,11 @@ class Dialect(Protocol):
     def meets(self, area: BaseGeometry) -> sa.ColumnElement[bool] | None:
         """The condition that a footprint meets the area exactly; None where shapely has to tell."""
 
-    def within(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
-        """End what the connection is asked inside once the time is over: then it raises what `trouble` calls `OverTime`."""
+    def bounded(self, connection: Connection, seconds: float | None, waiting: Waiting | None) -> AbstractContextManager[None]:
+        """End what is asked inside once the time is over or the caller gives up: it raises what `trouble` calls `OverTime`."""
 
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """The condition that a column has one of these values, which may be many."""
-
-    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
-        """The same when the caller gives up; not inside of `within`, since SQLite looks at one reason only."""
 
     def extent(self) -> sa.Select[Any]:
         """The box around all footprints: west, south, east, north."""
@@ -135,14 +133,14 @@ class Sqlite:
         return
 
     @contextmanager
-    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
-        """Look at the clock between steps, over all questions together."""
-        if seconds is None:
+    def bounded(self, connection: Connection, seconds: float | None, waiting: Waiting | None) -> Iterator[None]:
+        """Look at clock and caller between steps, over all questions together."""
+        if seconds is None and waiting is None:
             yield
             return
         driver: Any = connection.connection.dbapi_connection
-        until = time.monotonic() + seconds
-        driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > until or (waiting is not None and waiting.over), _STEPS)
         try:
             yield
         finally:
@@ -151,16 +149,6 @@ class Sqlite:
     def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
         """Send them as one JSON text."""
         return _among(column, values)
-
-    @contextmanager
-    def asked_by(self, connection: Connection, waiting: Waiting) -> Iterator[None]:
-        """Look between steps."""
-        driver: Any = connection.connection.dbapi_connection
-        driver.set_progress_handler(lambda: waiting.over, _STEPS)
-        try:
-            yield
-        finally:
-            driver.set_progress_handler(None, 0)
 
     def extent(self) -> sa.Select[Any]:
         """Ask the boxes."""
@@ -243,27 +231,24 @@ class Postgres:
         return sa.func.ST_Intersects(PRODUCT.c.footprint, sa.func.ST_GeomFromWKB(area.wkb, SRID), type_=sa.Boolean)
 
     @contextmanager
-    def within(self, connection: Connection, seconds: float | None) -> Iterator[None]:
-        """Let PostgreSQL look, at each question; the transaction's end forgets it."""
-        if seconds is not None:
-            connection.execute(sa.select(sa.func.set_config("statement_timeout", str(max(1, round(1000 * seconds))), True)))
-        yield
-
-    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
-        """Send them as one array."""
-        return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
-
-    def asked_by(self, connection: Connection, waiting: Waiting) -> AbstractContextManager[None]:
-        """Cancel the question."""
+    def bounded(self, connection: Connection, seconds: float | None, waiting: Waiting | None) -> Iterator[None]:
+        """Let PostgreSQL look at the clock, at each question (the transaction's end forgets it), and cancel for a caller who gives up."""
         import psycopg
 
+        if seconds is not None:
+            connection.execute(sa.select(sa.func.set_config("statement_timeout", str(max(1, round(1000 * seconds))), True)))
         driver: Any = connection.connection.dbapi_connection
 
         def cancel() -> None:
             with suppress(psycopg.Error):  # away: then nothing is at work, either
                 driver.cancel_safe(timeout=_CANCEL_SECONDS)
 
-        return waiting.ended_by(cancel)
+        with nullcontext() if waiting is None else waiting.ended_by(cancel):
+            yield
+
+    def among(self, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """Send them as one array."""
+        return column == sa.any_(sa.bindparam(None, list(values), type_=ARRAY(column.type)))
 
     def extent(self) -> sa.Select[Any]:
         """Ask PostGIS."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import shapely
-from earthself.signature.product import Product
+from earthself.signature.product import Product, Said
 from earthself.signature.rasters import Grid, Layer
 from sqlalchemy.engine import Row as SqlRow
 
@@ -37,6 +37,8 @@ LAYER_COLUMNS = ("name", "crs", "transform", "width", "height", "data_type", "sh
 CODE_COLUMNS = ("code", "pixels", "share", "hectares")
 BOX_COLUMNS = ("west", "east", "south", "north", "first", "last")
 _NAME, _DIGEST = PRODUCT_COLUMNS.index("product_id"), PRODUCT_COLUMNS.index("digest")
+CREATED = PRODUCT_COLUMNS.index("creation_date")
+"""Where a product's row has its acquisition."""
 
 
 class CodeShare(NamedTuple):
@@ -106,14 +108,19 @@ def rows_of(stored: Sequence[Stored], now: datetime) -> Rows:
     made = Rows([], [], [], [])
     for number, one in enumerate(stored):
         product, footprint = one.product, one.product.footprint
-        created, published = micros(product.creation_date), micros(product.publication_date)
-        said = (product.product_id, created, published, product.product_type, product.cloud_cover, product.text)
-        last = (one.digest, one.classes_sha256, one.folder, micros(now), one.superseded_by)
-        made.products.append((*said, shapely.to_wkb(footprint, byte_order=1), *last))
+        after = (one.classes_sha256, one.folder, micros(now), one.superseded_by)
+        made.products.append(product_row(product, shapely.to_wkb(footprint, byte_order=1), one.digest, after))
         made.layers.extend((number, *row) for row in layer_rows(one.layers))
         made.codes.extend((number, *code) for code in one.codes)
+        created = micros(product.creation_date)
         made.boxes.extend(box_row(number, part.bounds, created) for part in getattr(footprint, "geoms", [footprint]))
     return made
+
+
+def product_row(said: Product | Said, wkb: bytes, digest: str, after: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Make the row of a product; `after` is what `PRODUCT_COLUMNS` has after the digest."""
+    created, published = micros(said.creation_date), micros(said.publication_date)
+    return (said.product_id, created, published, said.product_type, said.cloud_cover, said.text, wkb, digest, *after)
 
 
 def box_row(number: int, bounds: Sequence[float], created: int) -> tuple[Any, ...]:
