@@ -37,3 +37,8 @@ def cluster():
                 raise
             pytest.skip(HOW_TO_GET)
         yield made
+
+
+def pytest_collection_modifyitems(items):
+    """Pods come last: their network interfaces come and go, and a browser ends its requests whenever one does."""
+    items.sort(key=lambda item: "cluster_config" in getattr(item, "fixturenames", ()))

@@ -63,7 +63,7 @@ def look(pod: dict[str, Any], container: str) -> Look:
         return Look("interrupted", "the pod is being deleted from outside")
     if status.get("phase") in ("Failed", "Succeeded"):
         return _without_its_step(states, status)
-    if ((own or {}).get("state") or {}).get("running"):
+    if "running" in ((own or {}).get("state") or {}):
         return Look("running")
     if not status or not _condition(status, "PodScheduled"):
         return _queued(status)
