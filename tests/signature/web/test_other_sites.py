@@ -38,13 +38,18 @@ def another_site(browser, tmp_path_factory):
         thread.join()
 
 
+# Chromium ends all requests when a network interface comes or goes, as those of pods do; what it forbids, it forbids each time.
 _FETCH = """async ([address, options]) => {
-    const answer = await fetch(address, options)
-    const body = await answer.arrayBuffer()
-    return {status: answer.status, bytes: body.byteLength, headers: Object.fromEntries(answer.headers)}
+    for (let left = 3; ; left--) {
+        try {
+            const answer = await fetch(address, options)
+            const body = await answer.arrayBuffer()
+            return {status: answer.status, bytes: body.byteLength, headers: Object.fromEntries(answer.headers)}
+        } catch (error) {
+            if (left === 1) throw error
+        }
+    }
 }"""
-
-
 _RASTER = "/products/town/assets/segmentation.tif"
 _JSON = {"Content-Type": "application/json", "Authorization": "Bearer ess_x"}
 
