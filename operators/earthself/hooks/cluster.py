@@ -22,9 +22,9 @@ _ANSWER_SECONDS = 20.0
 _AWAY_SECONDS = 300.0
 """How long an API server may be away before the task is given back to Airflow, which tries again."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_WATCH_SECONDS = 60
+_WATCH_SECONDS = 30
 """A watch is asked anew after this long: a connection that was cut without a word is found out."""
-_SILENT_SECONDS = 90.0
+_SILENT_SECONDS = 60.0
 
 Object = dict[str, Any]
 

@@ -54,7 +54,7 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
     ]
     chosen = {
         "core": {
-            "executor": "LocalExecutor",
+            "executor": "earthself.operators.executor.PreparedLocalExecutor",
             "parallelism": "16",
             "max_active_tasks_per_dag": "16",
             "load_examples": "False",
