@@ -21,7 +21,8 @@ from earthself.operators.errors import TemporaryFailure
 from structlog.testing import capture_logs
 from tcp_proxy import Proxy
 
-HOW_TO_GET = "no Kubernetes cluster: name one by KUBECONFIG (kind, k3d, minikube, or the tests' own), with the image localhost/busybox:1"
+from tests.kube import Cluster
+
 ITEM = '{"type":"Feature","stac_version":"1.1.0","id":"one","geometry":null,"links":[],"assets":{},"properties":{"datetime":null}}'
 CATALOG = '{"type":"Catalog","stac_version":"1.1.0","id":"c","description":"c","links":[{"rel":"item","href":"./one/one.json"}]}'
 COPY = f"""
@@ -31,38 +32,6 @@ mkdir one
 echo '{ITEM}' > one/one.json
 echo '{CATALOG}' > catalog.json
 """
-
-
-class Cluster:
-    def __init__(self, config: str, namespace: str) -> None:
-        self.config, self.namespace = config, namespace
-
-    def kubectl(self, *words: str, text: str | None = None) -> str:
-        command = ["kubectl", "--kubeconfig", self.config, "-n", self.namespace, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True, input=text).stdout
-
-    def pods(self) -> list[dict]:
-        return json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
-
-    def left(self) -> list[str]:
-        """What of ours is there still, but for what the namespace has by itself."""
-        kinds = "pods,secrets,configmaps,persistentvolumeclaims"
-        found = json.loads(self.kubectl("get", kinds, "-l", "app.kubernetes.io/managed-by=earthself", "-o", "json"))["items"]
-        return [f"{one['kind']}/{one['metadata']['name']}" for one in found]
-
-    def wait(self, true, seconds: float = 60.0) -> None:
-        until = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < until, f"it did not become so within {seconds} s: {self.kubectl('get', 'pods')}"
-            time.sleep(0.1)
-
-
-@pytest.fixture(scope="session")
-def cluster_config():
-    config = os.environ.get("KUBECONFIG", "")
-    if not config or shutil.which("kubectl") is None:
-        pytest.skip(HOW_TO_GET)
-    return config
 
 
 @pytest.fixture
@@ -123,7 +92,9 @@ def again(trigger):
 def task(context):
     def make(index: int = -1):
         made = context(index)
-        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=None)
+        name = "t" if index < 0 else f"t_{index}"
+        states = {made["ti"].run_id: {name: "running"}}
+        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=None, get_task_states=lambda **_: states)
         return made | {"run_id": made["ti"].run_id, "dag": SimpleNamespace()}
 
     return make
@@ -137,6 +108,18 @@ def found(products, workspace):
     path = workspace / "runs/a_dag/manual__1/work/found"
     shutil.copytree(Reference.from_dict(products).path().parent, path)
     return Reference.to_file(path / "catalog.json", 2).to_dict()
+
+
+class Died(BaseException):
+    """The worker is no more."""
+
+
+async def died(*_):
+    raise Died
+
+
+async def nothing(*_):
+    return
 
 
 def lines(logs) -> list[str]:
@@ -318,15 +301,9 @@ def test_a_full_namespace_is_waited_for(kube, task):
 
 
 def test_the_next_try_takes_on_the_pod_of_a_worker_that_died(kube, task):
-    class Died(BaseException):
-        pass
-
-    def die(self, seconds=None):
-        raise Died
-
     script = "echo begun; sleep 5;" + COPY
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("earthself.triggers.pods.life.Life.follow", die)
+        patch.setattr("earthself.triggers.pods.life.Life.follow", died)
         with pytest.raises(Died):
             step(script).execute(task())
     first = [pod["metadata"]["uid"] for pod in kube.pods()]
@@ -402,3 +379,29 @@ def test_a_killed_task_takes_its_pod_along_even_if_the_step_does_not_listen(kube
         run(operator, task())
     killer.join()
     kube.wait(lambda: not kube.left())
+
+
+def test_what_nobody_waits_for_is_reaped_and_nothing_else(kube, task, monkeypatch):
+    from datetime import timedelta
+
+    from earthself.operators import ReapPodsOperator
+
+    monkeypatch.setattr("earthself.operators.in_pod.PodStep._take_away", died)
+    monkeypatch.setattr("earthself.triggers.pods.life.Life._own", nothing)
+    for index in (1, 2):
+        with pytest.raises(Died):
+            run(step("true", env={"MY_TOKEN": "x"}), task(index))
+    assert len(kube.left()) == 4
+    context = task(1)
+    states = {context["ti"].run_id: {"t_1": "failed", "t_2": "up_for_retry"}}
+    context["ti"].get_task_states = lambda **_: states
+    young = ReapPodsOperator(task_id="reap").execute(context)
+    assert young == {"removed": [], "kept": 2}, "what is just being made is left alone"
+    with capture_logs() as logs:
+        done = ReapPodsOperator(task_id="reap", older_than=timedelta(0)).execute(context)
+    gone = set(done["removed"])
+    assert {name.partition("/")[0] for name in gone} == {"pods", "secrets"}
+    assert len(gone) == 2
+    assert any("was left behind (failed)" in line for line in lines(logs))
+    kube.wait(lambda: len(kube.left()) == 2)
+    assert ReapPodsOperator(task_id="reap", clouds=["nowhere"]).execute(context) == {"removed": [], "kept": 0}

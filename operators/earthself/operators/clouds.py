@@ -33,18 +33,28 @@ class Cloud:
     """How long a worker stays with a pod that runs, seconds; then the triggerer waits."""
 
 
-def cloud(conn_id: str | None) -> Cloud:
-    """Read a connection; raises `BadRequest` for one that is not there or says something else."""
+def known(conn_id: str) -> bool:
+    """Whether there is such a connection."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    name = conn_id or DEFAULT_CONN_ID
     try:
-        extra = dict(BaseHook.get_connection(name).extra_dejson)
-    except AirflowNotFoundException as error:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return False
+    return True
+
+
+def cloud(conn_id: str | None) -> Cloud:
+    """Read a connection; raises `BadRequest` for one that is not there or says something else."""
+    from airflow.sdk import BaseHook
+
+    name = conn_id or DEFAULT_CONN_ID
+    if not known(name):
         raise BadRequest(
             f"there is no connection {name!r}; make one of type Kubernetes, its extra field `earthself` is described in docs/pods.md"
-        ) from error
+        )
+    extra = dict(BaseHook.get_connection(name).extra_dejson)
     said = extra.get("earthself") or {}
     try:
         said = json.loads(said) if isinstance(said, str) else said

@@ -147,7 +147,7 @@ class PodStep:
         secret = name if hidden or files else None
         pod = manifest.manifest(context, self._cloud, step, name, secret)
         plan = Plan(pod, manifest.CONTAINER, secret, start_seconds=wanted.start_seconds, deadline=wanted.deadline)
-        return plan, manifest.secret_object(name, plan.namespace, hidden | files) if secret else None
+        return plan, manifest.secret_object(pod, name, hidden | files) if secret else None
 
     def _seen(self) -> list[Path]:
         """Give what the pod sees of the workspace: the run's work, and an input that lies elsewhere in it."""

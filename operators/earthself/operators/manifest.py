@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from earthself.operators.base import map_index
 from earthself.operators.clouds import WORKSPACE, Cloud
 from earthself.operators.errors import BadRequest
 from earthself.operators.resources import StepResources
-from earthself.triggers.pods.life import MANAGED, stamped
+from earthself.triggers.pods.life import MANAGED, TASK, belonging, stamped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -96,6 +97,7 @@ def manifest(context: Context, cloud: Cloud, step: Step, name: str, secret: str 
         arguments=[_literal(word) for word in step.arguments],
         pod_template_dict=template,
         labels=MANAGED,
+        annotations=belonging(context["ti"].dag_id, context["ti"].run_id, context["ti"].task_id, map_index(context)),
     )
     made = operator.manifest(context)
     if unknown := _missing(template, made):
@@ -104,11 +106,14 @@ def manifest(context: Context, cloud: Cloud, step: Step, name: str, secret: str 
     return stamped(_without_empty(made))
 
 
-def secret_object(name: str, namespace: str, values: Mapping[str, str]) -> dict[str, Any]:
-    """Give the Secret of a pod."""
+def secret_object(pod: Mapping[str, Any], name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Give the Secret of a pod, which says whose it is as the pod does."""
     return {
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": True,
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(MANAGED)},
+        "metadata": {
+            "name": name, "namespace": pod["metadata"]["namespace"], "labels": dict(MANAGED),
+            "annotations": {TASK: pod["metadata"]["annotations"][TASK]},
+        },
         "stringData": dict(values),
     }  # fmt: skip
 

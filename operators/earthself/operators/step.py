@@ -252,6 +252,9 @@ class ProcessingStepOperator(EarthSelfOperator):
         try:
             return self._pod.begin(context, wanted, stage)
         except Deferred as deferred:
+            if not _wanted(context):
+                self._pod.kill()
+                raise StepFailed(f"{run.name} was ended by a person while it ran", exit_code=143, retry=False) from None
             self.defer(trigger=deferred.trigger, method_name="resume")
 
     def _finish(self, context: Context, run: StepRun, ended: Ended) -> dict[str, Any]:
@@ -322,6 +325,13 @@ class ProcessingStepOperator(EarthSelfOperator):
                 history.add(record)
         except OperatorError as error:
             self.log.warning(f"not remembered for later estimates: {error}")
+
+
+def _wanted(context: Context) -> bool:
+    """Whether the task is to go on: Airflow tells a worker only every few seconds, and refuses to let one wait that a person has ended."""
+    ti, index = context["ti"], map_index(context)
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=index)
+    return str(states.get(ti.run_id, {}).get(ti.task_id if index < 0 else f"{ti.task_id}_{index}")) == "running"
 
 
 def _version(step: str | None) -> str:

@@ -20,6 +20,8 @@ from earthself.triggers.pods.look import Look, look
 
 SPEC = "earthself.io/spec"
 """Annotation: what the pod was made from; a pod made from something else is not adopted."""
+TASK = "earthself.io/task"
+"""Annotation: the task that an object belongs to."""
 MANAGED = {"app.kubernetes.io/managed-by": "earthself"}
 """Label of everything that is made here."""
 _GONE_SECONDS = 90.0
@@ -68,6 +70,17 @@ def stamped(pod: Object) -> Object:
     digest = hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
     metadata = pod["metadata"] | {"annotations": (pod["metadata"].get("annotations") or {}) | {SPEC: digest}}
     return pod | {"metadata": metadata}
+
+
+def belonging(dag_id: str, run_id: str, task_id: str, map_index: int) -> dict[str, str]:
+    """Give the annotation that says whose an object is; labels would cut long ids short."""
+    return {TASK: json.dumps({"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index})}
+
+
+def task_of(found: Object) -> dict[str, Any]:
+    """Read whose an object is; nothing where it does not say."""
+    said = (found["metadata"].get("annotations") or {}).get(TASK)
+    return dict(json.loads(said)) if said else {}
 
 
 class Life:
