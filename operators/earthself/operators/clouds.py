@@ -21,6 +21,8 @@ class Cloud:
 
     conn_id: str
     """The Airflow connection."""
+    extras: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """All extra fields of the connection, which may hold secrets: read once, since a worker that is being ended cannot ask for them."""
     namespace: str = "default"
     """Where pods are made."""
     image: str | None = None
@@ -63,4 +65,4 @@ def cloud(conn_id: str | None) -> Cloud:
     unknown = sorted(set(said) - set(_FIELDS)) if isinstance(said, Mapping) else [said]
     if unknown:
         raise BadRequest(f"connection {name} says {unknown[0]!r} in its field earthself; known are {', '.join(_FIELDS)}")
-    return Cloud(conn_id=name, namespace=str(extra.get("namespace") or Cloud.namespace), **said)
+    return Cloud(conn_id=name, extras=extra, namespace=str(extra.get("namespace") or Cloud.namespace), **said)

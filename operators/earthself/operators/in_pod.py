@@ -90,7 +90,7 @@ class PodStep:
         thread.join(_KILL_SECONDS)
 
     async def _begin(self, plan: Plan, secret: dict[str, Any] | None, stage: Callable[[], None]) -> Look:
-        async with Cluster(self._cloud.conn_id) as cluster:
+        async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
             self._life = life = Life(cluster, plan, say=self._say, note=self._log.info)
             if not await life.find():
                 stage()
@@ -103,13 +103,13 @@ class PodStep:
             return await self._take_away(life, end)
 
     async def _finish(self, plan: Plan, end: Look, place: Place) -> Look:
-        async with Cluster(self._cloud.conn_id) as cluster:
+        async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
             self._life = life = Life(cluster, plan, say=self._say, note=self._log.info, place=place)
             life.seen = end
             return await self._take_away(life, end)
 
     async def _remove(self, plan: Plan) -> None:
-        async with Cluster(self._cloud.conn_id) as cluster:
+        async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
             life = Life(cluster, plan, say=self._say, note=self._log.info)
             life.seen = Look("running")  # it may: then it gets its grace
             await life.remove()

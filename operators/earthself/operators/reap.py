@@ -63,7 +63,7 @@ class ReapPodsOperator(EarthSelfOperator):
         before = datetime.now(UTC) - self.older_than
         removed: list[str] = []
         kept: set[str] = set()
-        async with Cluster(where.conn_id) as cluster:
+        async with Cluster(where.conn_id, where.extras) as cluster:
             for kind in ("pods", "secrets"):
                 for found in await cluster.find(kind, where.namespace, labels):
                     name = str(found["metadata"]["name"])
