@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,25 +16,37 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
 OWNER = {"aws_access_key_id": "owner", "aws_secret_access_key": "owner-secret", "region_name": "us-east-1"}
 
 
+_SERVE = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
 class S3Server:
-    """Moto's S3 and STS, in threads of this process."""
+    """Moto's S3 and STS in a process of their own: two in one process would share their buckets."""
 
     def __enter__(self) -> Self:
-        self._server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
+        self._process = subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = boto3.client("s3", endpoint_url=self.url, config=Config(s3={"addressing_style": "path"}), **OWNER)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self._server.stop()
+        self._process.communicate()
+        self._process.wait()
 
     def bucket(self, name: str) -> None:
         """Make a bucket, empty."""
@@ -57,8 +71,12 @@ class Request:
     """Path with the bucket, decoded by nobody."""
     query: dict[str, list[str]]
     headers: dict[str, str]
-    body: int
-    """Bytes of the body."""
+    body: bytes = field(repr=False)
+    """What was sent."""
+
+    def form(self) -> dict[str, str]:
+        """The fields of a body that is a form."""
+        return {name: values[0] for name, values in parse_qs(self.body.decode()).items()}
 
     @property
     def key_id(self) -> str:
@@ -90,6 +108,8 @@ class Proxy:
 
     server: S3Server
     fault: Fault = lambda _: None
+    change: Callable[[Request, bytes], bytes] = lambda _, data: data
+    """What becomes of the bodies that the server sends."""
     seen: list[Request] = field(default_factory=list)
     virtual: str = ""
     """Hosts `BUCKET.` and this are the bucket's own."""
@@ -116,6 +136,7 @@ class Proxy:
     def reset(self) -> None:
         """Let everything pass, and forget what came."""
         self.fault = lambda _: None
+        self.change = lambda _, data: data
         self.seen.clear()
 
 
@@ -133,23 +154,27 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, len(body))
+        request = Request(self.command, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, body)
         self.front.seen.append(request)
         found = self.front.fault(request)
         if isinstance(found, Answer):
-            text = f"<?xml version='1.0'?><Error><Code>{found.code}</Code><Message>said the proxy</Message></Error>".encode()
+            said = f"<Error><Code>{found.code}</Code><Message>said the proxy</Message></Error>"
+            # STS wraps what S3 does not.
+            said = f"<ErrorResponse>{said}</ErrorResponse>" if request.path == "/" and request.method == "POST" else said
+            text = f"<?xml version='1.0'?>{said}".encode()
             self._say(found.status, {}, b"" if self.command == "HEAD" else text, len(text))
             return
         path = self.path
         host = headers.get("host", "").partition(":")[0]
         if self.front.virtual and host.endswith(f".{self.front.virtual}"):
-            path = f"/{host.removesuffix(f'.{self.front.virtual}')}{path}"
+            path = f"/{host.removesuffix(f'.{self.front.virtual}')}{path if parts.path != '/' else path[1:]}"
         server = http.client.HTTPConnection("127.0.0.1", self.front.server.port, timeout=30)
         try:
             server.putrequest(self.command, path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() != "expect":
+                if name.lower() not in ("expect", "host"):
                     server.putheader(name, value)
+            server.putheader("Host", f"127.0.0.1:{self.front.server.port}")
             server.endheaders(body)
             answer = server.getresponse()
             data = answer.read()
@@ -159,6 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if name.lower() not in ("connection", "transfer-encoding", "content-length")
             }
             length = int(answer.getheader("Content-Length") or len(data))
+            if self.command != "HEAD":
+                data = self.front.change(request, data)
+                length = len(data)
             self._say(answer.status, kept, data[: found.after] if found else data, length)
             if found:
                 self.close_connection = True

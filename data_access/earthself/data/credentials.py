@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from earthself.data.errors import BadInput, CredentialsRefused
+from earthself.data.errors import BadInput, CredentialsRefused, TryAgain
 
 _VARIABLES = {
     "ACCESS_KEY_ID": "access_key_id",
@@ -86,22 +86,35 @@ class Issuer:
     def issue(self, keys: Credentials, session: str = "earthself", policy: dict[str, Any] | None = None) -> Credentials:
         """Short-lived keys; the session's name stands in the storage's audit log, and a policy (of a role) narrows what they may do.
 
-        Raises botocore's `ClientError` and `BotoCoreError`.
+        Raises `CredentialsRefused` where the service gives none, `TryAgain` where it cannot be reached.
         """
         from boto3.session import Session
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
 
         seconds = int(self.hours * 3600)
         config = Config(connect_timeout=self.timeout, read_timeout=self.timeout, retries={"total_max_attempts": 3, "mode": "standard"})
         service: Any = Session(keys.access_key_id, keys.secret_access_key, keys.session_token, self.region or "us-east-1").client(
             "sts", endpoint_url=self.endpoint, config=config
         )
-        if self.role_arn is None:
-            given = service.get_session_token(DurationSeconds=seconds)["Credentials"]
-        else:
-            narrowed = {"Policy": json.dumps(policy)} if policy else {}
-            name = re.sub(r"[^\w+=,.@-]", "-", session)[:64]
-            given = service.assume_role(RoleArn=self.role_arn, RoleSessionName=name, DurationSeconds=seconds, **narrowed)["Credentials"]
+        where = self.endpoint or "AWS"
+        try:
+            if self.role_arn is None:
+                given = service.get_session_token(DurationSeconds=seconds)["Credentials"]
+            else:
+                narrowed = {"Policy": json.dumps(policy)} if policy else {}
+                name = re.sub(r"[^\w+=,.@-]", "-", session)[:64]
+                given = service.assume_role(RoleArn=self.role_arn, RoleSessionName=name, DurationSeconds=seconds, **narrowed)["Credentials"]
+        except ClientError as error:
+            code, status = error.response["Error"].get("Code"), error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+            if status >= 500 or code in ("Throttling", "ThrottlingException", "SlowDown"):
+                raise TryAgain(f"the STS at {where} is busy ({code}); try again later") from None
+            asked = f"role {self.role_arn}" if self.role_arn else "a session"
+            raise CredentialsRefused(
+                f"the STS at {where} gives no keys of {self.hours:g} hours for {asked} ({code}); check the keys, session_hours and role_arn"
+            ) from None
+        except BotoCoreError as error:
+            raise TryAgain(f"the STS at {where} cannot be reached ({type(error).__name__}); try again later") from None
         return Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], given["Expiration"])
 
 

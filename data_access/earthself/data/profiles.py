@@ -39,6 +39,8 @@ class StorageProfile:
     """The role that short-lived keys have; None for the rights of the keys themselves."""
     sts_endpoint: str | None = None
     """Address of the STS; None is the endpoint itself."""
+    lend_own_keys: bool = False
+    """Whether steps get the keys themselves, which do not end; for storages without an STS."""
     local: bool = False
     """Whether this is the local disk."""
     timeout: float = 30.0
@@ -89,6 +91,7 @@ class StorageProfile:
     def client_config(self) -> dict[str, Any]:
         """Arguments of botocore's `Config`: waiting, retries, addressing."""
         config = {
+            "signature_version": "s3v4",
             "connect_timeout": self.timeout,
             "read_timeout": self.timeout,
             "retries": {"total_max_attempts": self.attempts, "mode": "standard"},
@@ -140,6 +143,7 @@ class StorageProfile:
             "GDAL_HTTP_MAX_RETRY": str(self.attempts - 1),
             "GDAL_HTTP_RETRY_DELAY": "1",
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
         }
         if self.endpoint:
             parts = urlsplit(self.endpoint)

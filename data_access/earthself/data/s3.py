@@ -231,6 +231,9 @@ class _Now(BotoCredentials):  # type: ignore[misc]
 
 
 class _AsyncNow(_Now):
+    def get_account_id(self) -> None:
+        """Asked by aiobotocore for AWS's account-based endpoints, which profiles do not use."""
+
     async def get_frozen_credentials(self) -> ReadOnlyCredentials:
         return _frozen(await asyncio.to_thread(self.keys.now))
 
