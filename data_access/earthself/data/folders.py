@@ -24,6 +24,7 @@ from earthself.data.storage import Place, Storage
 MARKER = ".staged.json"
 """Name of the object that says what a staged folder holds; no file of a folder may have it."""
 _VERSION = 1
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Pace:
     requests: int = 10
     """Requests at a time for files in several parts."""
     part: int = 8 << 20
-    """Bytes of a part (at least 5 MiB); files no larger travel in one request."""
+    """Bytes of a part that is sent (at least 5 MiB); files no larger are sent in one request."""
+    range: int = 64 << 20
+    """Bytes of a range that is fetched; files no larger come in one stream."""
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     """How often a file is tried again that was cut, or is not (yet) what the marker says."""
 
@@ -95,6 +98,7 @@ class _Wire:
     several: Transfers
     """For files in several parts."""
     part: int
+    """Bytes of a part; files no larger travel in one request."""
 
     def errors(self, name: str) -> AbstractContextManager[None]:
         return self.storage.errors(f"{self.url.rstrip('/')}/{name}")
@@ -152,8 +156,8 @@ def stage_in(url: str, folder: Path, storage: Storage | None = None, pace: Pace 
         raise BadInput(f"{folder} holds something else than {url}; stage to a folder that does not exist yet")
     at = storage.place(url)
     part = folder.with_name(f".{folder.name}.part")
-    with _kept(part, folder), storage.errors(url), Transfers(at.client, pace.requests, pace.part) as several:
-        wire = _Wire(at, url, storage, several, pace.part)
+    with _kept(part, folder), storage.errors(url), Transfers(at.client, pace.requests, pace.range) as several:
+        wire = _Wire(at, url, storage, several, pace.range)
         _prepare(part, marker.folder)
 
         def fetch(file: StagedFile) -> int:
@@ -310,10 +314,7 @@ def _fetch(wire: _Wire, file: StagedFile, part: Path) -> int:
         return 0
     with _unlike(wire, file), wire.errors(file.name):
         if file.size <= wire.part:
-            data = at.client.get_object(Bucket=at.bucket, Key=key)["Body"].read(file.size + 1)
-            right = len(data) == file.size and hashlib.sha256(data).hexdigest() == file.sha256
-            if right:
-                path.write_bytes(data)
+            right = _stream(wire, key, file, path)
         else:
             wire.several.download(at.bucket, key, path, file.size)
             right = _is(path, file)
@@ -321,6 +322,17 @@ def _fetch(wire: _Wire, file: StagedFile, part: Path) -> int:
         path.unlink(missing_ok=True)
         raise _Unlike(f"{wire.url}/{file.name} is not what was staged: {file.size} bytes with SHA-256 {file.sha256[:12]}…")
     return file.size
+
+
+def _stream(wire: _Wire, key: str, file: StagedFile, path: Path) -> bool:
+    """Fetch a file in one request; gives whether it is what was staged."""
+    digest, size = hashlib.sha256(), 0
+    body = wire.at.client.get_object(Bucket=wire.at.bucket, Key=key)["Body"]
+    with contextlib.closing(body), path.open("wb") as out:
+        while size <= file.size and (piece := body.read(_PIECE)):
+            size += out.write(piece)
+            digest.update(piece)
+    return size == file.size and digest.hexdigest() == file.sha256
 
 
 @contextlib.contextmanager

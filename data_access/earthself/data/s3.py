@@ -125,7 +125,8 @@ class Transfers:
         from s3transfer.manager import TransferConfig, TransferManager
 
         settings = {"multipart_threshold": part, "multipart_chunksize": part, "max_request_concurrency": requests}
-        self._manager = TransferManager(made, TransferConfig(**settings))
+        # A slow disk shall not make what was fetched pile up: 128 pieces of 256 KiB.
+        self._manager = TransferManager(made, TransferConfig(**settings, max_io_queue_size=128))
         self._running: set[Any] = set()
         self._stopped = False
         self._lock = threading.Lock()
