@@ -216,6 +216,20 @@ def test_a_folder_staged_anew_while_it_is_read_is_never_mixed(storage: Storage, 
     assert tree(tmp_path / "in") == {"catalog.json": b'{"new": 1}'}
 
 
+def test_a_file_that_changes_while_it_is_sent_is_sent_again(storage: Storage, folder: Path, tmp_path: Path, proxy: Proxy) -> None:
+    changed: list[bool] = []
+
+    def change(request: Request) -> None:
+        if request.query.get("partNumber") == ["2"] and not changed:
+            changed.append(True)
+            (folder / "deep" / "big.tif").write_bytes(bytes(2 * PART + 7))
+
+    proxy.fault = change
+    stage_out(folder, URL, storage, PACE)
+    stage_in(URL, tmp_path / "in", storage, PACE)
+    assert tree(tmp_path / "in") == tree(folder)
+
+
 def test_what_the_new_folder_has_not_is_removed_after_it_is_whole(storage: Storage, folder: Path, tmp_path: Path, server: S3Server) -> None:
     stage_out(folder, URL, storage, PACE)
     (folder / "deep" / "big.tif").unlink()

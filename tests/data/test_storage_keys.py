@@ -191,6 +191,17 @@ def test_the_same_bucket_name_at_two_storages_is_two_buckets(server: S3Server, m
             assert np.array_equal(near.read(1), pixels["near"])
 
 
+def test_a_public_bucket_needs_no_keys(server: S3Server, proxy: Proxy) -> None:
+    server.client.put_object(Bucket="maps", Key="public/B04.tif", Body=raster_bytes(PIXELS), ACL="public-read")
+    storage = Storage({"open": StorageProfile("open", endpoint=proxy.url, timeout=10, attempts=1)})
+    url = "s3://open@maps/public/B04.tif"
+    system, path = storage.filesystem(url)
+    assert system.cat_file(path) == storage.read(url)
+    with storage.profile(url).rasterio_env(), rasterio.open(storage.gdal_path(url)) as dataset:
+        assert np.array_equal(dataset.read(1), PIXELS)
+    assert {request.key_id for request in proxy.seen} == {""}
+
+
 def test_buckets_in_the_host_name(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BOTH_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("BOTH_SECRET_ACCESS_KEY", "s")

@@ -151,7 +151,8 @@ def test_less_than_an_hour_is_refused(storage: Storage) -> None:
 
 
 _STAGE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 from pathlib import Path
 from earthself.data.folders import Pace, stage_out
 from earthself.data.profiles import StorageProfile
@@ -161,32 +162,46 @@ stage_out(Path(sys.argv[2]), sys.argv[3], storage, Pace(part=5 << 20))
 """
 
 
-def test_who_is_killed_in_the_middle_leaves_nothing_to_read(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def end_midway(proxy: Proxy, folder: Path, url: str, number: signal.Signals) -> int:
+    """Stage in a process that gets a signal while it sends the second part of a file; gives how it ended."""
     (folder / "big.tif").write_bytes(bytes(3 * PART))
     held: list[Request] = []
-    killed: list[bool] = []
+    told: list[bool] = []
 
     def hold(request: Request) -> None:
         if request.query.get("partNumber") == ["2"]:
             held.append(request)
-            wait_until(lambda: bool(killed), 60)
+            wait_until(lambda: bool(told), 60)
 
     proxy.fault = hold
-    url = f"{BELOW}/killed"
     process = subprocess.Popen([sys.executable, "-c", _STAGE, proxy.url, str(folder), url])
     try:
         wait_until(lambda: bool(held), 60)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(number)
+        told.append(True)
+        return process.wait(60)
     finally:
-        killed.append(True)
+        told.append(True)
         process.kill()
         process.wait()
-    proxy.reset()
+        proxy.reset()
+
+
+def test_who_is_stopped_in_the_middle_takes_back_what_was_sent(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+    assert end_midway(proxy, folder, f"{BELOW}/stopped", signal.SIGTERM) == 143
+    assert server.unfinished("maps") == []
+    with pytest.raises(TryAgain, match="is not whole"):
+        staged(f"{BELOW}/stopped", storage)
+
+
+def test_who_is_killed_in_the_middle_leaves_nothing_to_read(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+    url = f"{BELOW}/killed"
+    assert end_midway(proxy, folder, url, signal.SIGKILL) == -signal.SIGKILL
     with pytest.raises(TryAgain, match="is not whole"):
         staged(url, storage)
-    wait_until(lambda: server.unfinished("maps") == ["runs/killed/big.tif"])
-    assert sweep(BELOW, 24, storage, now=lambda: TOMORROW).uploads == ("runs/killed/big.tif",)
+    assert server.unfinished("maps") == ["runs/killed/big.tif"]
+    swept = sweep(BELOW, 24, storage, now=lambda: TOMORROW)
+    assert swept.uploads == ("runs/killed/big.tif",)
     assert (server.keys("maps"), server.unfinished("maps")) == ([], [])
     stage_out(folder, url, storage, PACE)
     assert staged(url, storage).size == 3 * PART + 1002

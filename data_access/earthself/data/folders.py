@@ -95,13 +95,15 @@ class _Wire:
     at: Place
     url: str
     storage: Storage
+    folder: Path
+    """The folder at this end, by the name that people know it by."""
     several: Transfers
     """For files in several parts."""
     part: int
     """Bytes of a part; files no larger travel in one request."""
 
     def errors(self, name: str) -> AbstractContextManager[None]:
-        return self.storage.errors(f"{self.url.rstrip('/')}/{name}")
+        return self.storage.errors(f"{self.url.rstrip('/')}/{name}", self.folder / name)
 
 
 class _Unlike(TryAgain):
@@ -126,7 +128,7 @@ def stage_out(folder: Path, url: str, storage: Storage | None = None, pace: Pace
             return Moved(before.folder, 0)
         _write_marker(at, before.folder if before else StagedFolder(()), whole=False)
         with Transfers(at.client, pace.requests, pace.part) as several:
-            wire = _Wire(at, url, storage, several, pace.part)
+            wire = _Wire(at, url, storage, folder, several, pace.part)
 
             def send(name: str) -> tuple[StagedFile, int]:
                 return pace.retries.run(lambda: _send(wire, folder, name, again=before is not None))
@@ -157,7 +159,7 @@ def stage_in(url: str, folder: Path, storage: Storage | None = None, pace: Pace 
     at = storage.place(url)
     part = folder.with_name(f".{folder.name}.part")
     with _kept(part, folder), storage.errors(url), Transfers(at.client, pace.requests, pace.range) as several:
-        wire = _Wire(at, url, storage, several, pace.range)
+        wire = _Wire(at, url, storage, folder, several, pace.range)
         _prepare(part, marker.folder)
 
         def fetch(file: StagedFile) -> int:
@@ -285,7 +287,8 @@ def _sha256(path: Path) -> str:
 
 def _send(wire: _Wire, folder: Path, name: str, *, again: bool) -> tuple[StagedFile, int]:
     path, at, key = folder / name, wire.at, _key(wire.at, name)
-    size = path.stat().st_size
+    before = path.stat()
+    size = before.st_size
     with wire.errors(name):
         if again and _arrived(wire, key, path, size):
             return StagedFile(name, size, _sha256(path)), 0
@@ -294,6 +297,9 @@ def _send(wire: _Wire, folder: Path, name: str, *, again: bool) -> tuple[StagedF
             at.client.put_object(Bucket=at.bucket, Key=key, Body=data)
             return StagedFile(name, len(data), hashlib.sha256(data).hexdigest()), len(data)
         sha256 = wire.several.upload(path, at.bucket, key, meanwhile=lambda: _sha256(path))
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
+            raise TryAgain(f"{path} was changed while it was staged; stage it when whoever writes it has ended")
         return StagedFile(name, size, sha256), size
 
 

@@ -77,11 +77,11 @@ def filesystem(profile: StorageProfile) -> Any:  # noqa: ANN401 - s3fs has no ty
 
 
 def code_of(error: BaseException | None) -> str | None:
-    """The S3 error code in a chain of exceptions."""
+    """The S3 error code in a chain of exceptions; the HTTP status where the answer does not name one."""
     while error is not None:
         response = getattr(error, "response", None)
-        if isinstance(response, dict) and response.get("Error", {}).get("Code"):
-            return str(response["Error"]["Code"])
+        if isinstance(response, dict) and "Error" in response:
+            return str(response["Error"].get("Code") or response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         error = error.__cause__ or error.__context__
     return None
 

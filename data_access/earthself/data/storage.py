@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from earthself.data import s3
-from earthself.data.errors import BadInput, DataError, NotThere, no_room
+from earthself.data.errors import FULL, BadInput, DataError, NotThere, no_room
 from earthself.data.profiles import LOCAL, PROFILES_VARIABLE, StorageProfile, load_profiles
 from earthself.data.workspace import atomic
 
@@ -149,16 +149,16 @@ class Storage:
             return sorted(f"s3://{name}@{at.bucket}/{each['Key']}" for page in pages for each in page.get("Contents", ()))
 
     @contextlib.contextmanager
-    def errors(self, url: str) -> Iterator[None]:
-        """Turn what files and botocore raise into one sentence and the next step."""
+    def errors(self, url: str, local: Path | None = None) -> Iterator[None]:
+        """Turn what files and botocore raise into one sentence and the next step; `local` is the file at this end, where there is one."""
         try:
             yield
         except DataError:
             raise
         except Exception as error:  # noqa: BLE001 - three layers of libraries raise here
             profile = self.profile(url)
-            if profile.local or (isinstance(error, OSError) and error.filename):
-                raise _local(error, url) from None
+            if profile.local or (isinstance(error, OSError) and (error.filename or error.errno in FULL)):
+                raise _local(error, local or Path(getattr(error, "filename", None) or url)) from None
             raise s3.meaning(error, profile, url) from None
 
 
@@ -174,9 +174,8 @@ def _split(url: str) -> tuple[str | None, str]:
     return name, path
 
 
-def _local(error: Exception, url: str) -> DataError:
-    path = getattr(error, "filename", None) or url
-    if full := no_room(error, Path(path)):
+def _local(error: Exception, path: Path) -> DataError:
+    if full := no_room(error, path):
         return full
     if isinstance(error, FileNotFoundError):
         return NotThere(f"{path} does not exist; mend the path, or run the task that writes it")
