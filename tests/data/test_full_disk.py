@@ -70,7 +70,7 @@ from earthself.data.profiles import StorageProfile
 from earthself.data.storage import Storage
 small, url = Path(sys.argv[1]), sys.argv[2]
 storage = Storage({"near": StorageProfile("near", endpoint=url, credentials="env:NEAR", attempts=1)})
-for pace in (Pace(files=1), Pace(files=1, range=5 << 20)):
+for pace in (Pace(files=1), Pace(files=1, single=5 << 20)):
     try:
         stage_in("s3://near@maps/run", small / "in", storage, pace)
     except EarthSelfError as error:
@@ -114,7 +114,7 @@ def test_a_storage_without_room_keeps_what_is_finished(status: int, code: str, t
     out.mkdir()
     (out / "a").write_bytes(b"a")
     (out / "b").write_bytes(bytes(11 << 20))
-    pace = Pace(files=1, part=5 << 20)
+    pace = Pace(files=1, single=5 << 20, part=5 << 20)
 
     def full(request: Request) -> Answer | None:
         return Answer(status, code) if request.query.get("partNumber") == ["2"] or "more" in request.path else None

@@ -25,7 +25,7 @@ from provider import raster_bytes
 from s3_server import Answer, Proxy, Request, S3Server
 
 PART = 5 << 20
-PACE = Pace(part=PART, retries=RetryPolicy(attempts=1))
+PACE = Pace(single=PART, part=PART, retries=RetryPolicy(attempts=1))
 PIXELS = np.random.default_rng(3).integers(1, 9999, (700, 700)).astype(np.uint16)
 ROLE = "arn:aws:iam::123456789012:role/runs"
 

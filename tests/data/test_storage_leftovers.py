@@ -18,7 +18,7 @@ from earthself.data.storage import Storage, StorageProfile
 from s3_server import Answer, Proxy, Request, S3Server, wait_until
 
 PART = 5 << 20
-PACE = Pace(files=1, part=PART, retries=RetryPolicy(attempts=1))
+PACE = Pace(files=1, single=PART, part=PART, retries=RetryPolicy(attempts=1))
 TOMORROW = datetime.now(UTC) + timedelta(hours=30)
 BELOW = "s3://near@maps/runs"
 
@@ -158,7 +158,7 @@ from earthself.data.folders import Pace, stage_out
 from earthself.data.profiles import StorageProfile
 from earthself.data.storage import Storage
 storage = Storage({"near": StorageProfile("near", endpoint=sys.argv[1], credentials="env:NEAR", timeout=60, attempts=1)})
-stage_out(Path(sys.argv[2]), sys.argv[3], storage, Pace(part=5 << 20))
+stage_out(Path(sys.argv[2]), sys.argv[3], storage, Pace(single=5 << 20, part=5 << 20))
 """
 
 

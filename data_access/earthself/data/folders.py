@@ -72,10 +72,10 @@ class Pace:
     """Files at a time."""
     requests: int = 10
     """Requests at a time for files in several parts."""
-    part: int = 8 << 20
-    """Bytes of a part that is sent (at least 5 MiB); files no larger are sent in one request."""
-    range: int = 64 << 20
-    """Bytes of a range that is fetched; files no larger come in one stream."""
+    single: int = 64 << 20
+    """Bytes up to which a file travels in one request; larger ones are fetched in ranges of that size."""
+    part: int = 16 << 20
+    """Bytes of a part (at least 5 MiB) in which larger files are sent."""
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     """How often a file is tried again that was cut, or is not (yet) what the marker says."""
 
@@ -99,8 +99,7 @@ class _Wire:
     """The folder at this end, by the name that people know it by."""
     several: Transfers
     """For files in several parts."""
-    part: int
-    """Bytes of a part; files no larger travel in one request."""
+    pace: Pace
 
     def errors(self, name: str) -> AbstractContextManager[None]:
         return self.storage.errors(f"{self.url.rstrip('/')}/{name}", self.folder / name)
@@ -128,7 +127,7 @@ def stage_out(folder: Path, url: str, storage: Storage | None = None, pace: Pace
             return Moved(before.folder, 0)
         _write_marker(at, before.folder if before else StagedFolder(()), whole=False)
         with Transfers(at.client, pace.requests, pace.part) as several:
-            wire = _Wire(at, url, storage, folder, several, pace.part)
+            wire = _Wire(at, url, storage, folder, several, pace)
 
             def send(name: str) -> tuple[StagedFile, int]:
                 return pace.retries.run(lambda: _send(wire, folder, name, again=before is not None))
@@ -158,8 +157,8 @@ def stage_in(url: str, folder: Path, storage: Storage | None = None, pace: Pace 
         raise BadInput(f"{folder} holds something else than {url}; stage to a folder that does not exist yet")
     at = storage.place(url)
     part = folder.with_name(f".{folder.name}.part")
-    with _kept(part, folder), storage.errors(url), Transfers(at.client, pace.requests, pace.range) as several:
-        wire = _Wire(at, url, storage, folder, several, pace.range)
+    with _kept(part, folder), storage.errors(url), Transfers(at.client, pace.requests, pace.single) as several:
+        wire = _Wire(at, url, storage, folder, several, pace)
         _prepare(part, marker.folder)
 
         def fetch(file: StagedFile) -> int:
@@ -292,11 +291,12 @@ def _send(wire: _Wire, folder: Path, name: str, *, again: bool) -> tuple[StagedF
     with wire.errors(name):
         if again and _arrived(wire, key, path, size):
             return StagedFile(name, size, _sha256(path)), 0
-        if size <= wire.part:
-            data = path.read_bytes()
-            at.client.put_object(Bucket=at.bucket, Key=key, Body=data)
-            return StagedFile(name, len(data), hashlib.sha256(data).hexdigest()), len(data)
-        sha256 = wire.several.upload(path, at.bucket, key, meanwhile=lambda: _sha256(path))
+        if size <= wire.pace.single:
+            sha256 = _sha256(path)
+            with path.open("rb") as file:
+                at.client.put_object(Bucket=at.bucket, Key=key, Body=file)
+        else:
+            sha256 = wire.several.upload(path, at.bucket, key, meanwhile=lambda: _sha256(path))
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
             raise TryAgain(f"{path} was changed while it was staged; stage it when whoever writes it has ended")
@@ -311,7 +311,7 @@ def _arrived(wire: _Wire, key: str, path: Path, size: int) -> bool:
         if code_of(error) == "404":
             return False
         raise
-    return bool(found["ContentLength"] == size) and str(found["ETag"]).strip('"') == etag_of(path, wire.part)
+    return bool(found["ContentLength"] == size) and str(found["ETag"]).strip('"') == etag_of(path, wire.pace.single, wire.pace.part)
 
 
 def _fetch(wire: _Wire, file: StagedFile, part: Path) -> int:
@@ -319,7 +319,7 @@ def _fetch(wire: _Wire, file: StagedFile, part: Path) -> int:
     if _is(path, file):
         return 0
     with _unlike(wire, file), wire.errors(file.name):
-        if file.size <= wire.part:
+        if file.size <= wire.pace.single:
             right = _stream(wire, key, file, path)
         else:
             wire.several.download(at.bucket, key, path, file.size)

@@ -187,17 +187,17 @@ class _Size:
         future.meta.provide_transfer_size(self._size)
 
 
-def etag_of(path: Path, part: int) -> str:
-    """The ETag that S3 gives a file sent by `transfers`: its MD5, or of several parts the MD5 of theirs and their number."""
+def etag_of(path: Path, single: int, part: int) -> str:
+    """The ETag that S3 gives a file: its MD5, or that of its parts' and their number where it is larger than `single` bytes."""
     from s3transfer.utils import ChunksizeAdjuster
 
     size = path.stat().st_size
-    step = size + 1 if size <= part else ChunksizeAdjuster().adjust_chunksize(part, size)
     with path.open("rb") as file:
-        parts = [hashlib.md5(file.read(step), usedforsecurity=False) for _ in range(max(1, -(-size // step)))]
-    if size <= part:
-        return parts[0].hexdigest()
-    return f"{hashlib.md5(b''.join(each.digest() for each in parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+        if size <= single:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        step = ChunksizeAdjuster().adjust_chunksize(part, size)
+        parts = [hashlib.md5(file.read(step), usedforsecurity=False).digest() for _ in range(-(-size // step))]
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def in_threads(work: Callable[[_T], _R], items: Sequence[_T], threads: int = THREADS, stop: Callable[[], None] = lambda: None) -> list[_R]:
