@@ -22,7 +22,7 @@ from earthself.data.rasters import read_raster
 from earthself.data.retries import RetryPolicy
 from earthself.data.storage import Storage
 from provider import raster_bytes
-from s3_server import Answer, Proxy, Request, S3Server
+from s3_server import Answer, Cut, Proxy, Request, S3Server
 
 PART = 5 << 20
 PACE = Pace(single=PART, part=PART, retries=RetryPolicy(attempts=1))
@@ -156,6 +156,30 @@ def test_what_rasterio_cannot_read_is_one_sentence(storage: Storage, proxy: Prox
     storage.write("s3://near@maps/text.tif", b"no raster")
     with pytest.raises(TryAgain, match=r"cannot be read as a raster .*check that it is one"):
         read_raster("s3://near@maps/text.tif", lambda dataset: dataset.read(), storage)
+
+
+@pytest.mark.parametrize("fault", [Answer(503, "SlowDown"), Answer(500, "InternalError"), Cut(5000), Cut(0)])
+def test_a_raster_read_over_a_bad_line_is_right_or_an_error(fault: Answer | Cut, storage: Storage, proxy: Proxy) -> None:
+    url = "s3://near@maps/bad-line.tif"
+    storage.write(url, raster_bytes(PIXELS))
+    for number in (1, 2):  # header, pixels
+        come: list[Request] = []
+
+        def once(request: Request, number: int = number, come: list[Request] = come) -> Answer | Cut | None:
+            come.append(request)
+            return fault if len(come) == number else None
+
+        proxy.fault = once
+        try:
+            found = read_raster(url, lambda dataset: dataset.read(1), storage)
+        except TryAgain:
+            assert isinstance(fault, Cut)  # GDAL asks a busy server again
+            continue
+        finally:
+            assert len(come) >= number
+        assert np.array_equal(found, PIXELS)
+    proxy.reset()
+    assert np.array_equal(read_raster(url, lambda dataset: dataset.read(1), storage), PIXELS)
 
 
 def test_a_raster_that_was_replaced_is_read_anew(storage: Storage) -> None:
