@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 
 import pytest
 from earthself.signature.errors import NotFound
 from earthself.signature.testing_postgres import HOW_TO_GET, running_postgres
+
+from tests import kube
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
 
@@ -37,3 +40,17 @@ def cluster():
                 raise
             pytest.skip(HOW_TO_GET)
         yield made
+
+
+@pytest.fixture(scope="session")
+def cluster_config():
+    """The kubeconfig of a cluster; skips where there is none."""
+    config = os.environ.get("KUBECONFIG", "")
+    if not config or shutil.which("kubectl") is None:
+        pytest.skip(kube.HOW_TO_GET)
+    return config
+
+
+def pytest_collection_modifyitems(items):
+    """Pods come last: their network interfaces come and go, and a browser ends its requests whenever one does."""
+    items.sort(key=lambda item: "cluster_config" in getattr(item, "fixturenames", ()))

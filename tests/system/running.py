@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import uvicorn
 from earthself.client import Client, connect
-from earthself.local import Stack, leftovers
+from earthself.local import Settings, Stack, leftovers
 from earthself.local.home import Running
+from earthself.local.ports import free_ports
 from earthself.local.sample.provider import application
 
 READY_WITHIN = 240
@@ -64,8 +69,49 @@ class Started:
     def client(self, user: str = "creator") -> Client:
         return connect(self.running.url, user, self.stack.home.passwords()[user])
 
+    @contextmanager
+    def rest(self, user: str = "admin") -> Iterator[httpx.Client]:
+        """Airflow's REST API as a user."""
+        login = {"username": user, "password": self.stack.home.passwords()[user]}
+        with httpx.Client(base_url=self.running.url, timeout=60) as http:
+            http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
+            yield http
+
     def leftovers(self) -> list[str]:
         return [" ".join(process.cmdline()) for process in leftovers.find(self.running)]
+
+
+@contextmanager
+def stack_in(folder: Path) -> Iterator[Started]:
+    """Start a stack with `up` as a person would; DAG files go to `folder/dags`."""
+    home, dags, output = folder / "home", folder / "dags", folder / "output.txt"
+    dags.mkdir()
+    (dags / "trivial.py").write_text(TRIVIAL)
+    (shaky_port,) = free_ports(1)
+    home.mkdir()
+    (home / "sources.json").write_text(json.dumps({"provider_config": SHAKY.format(port=shaky_port)}))
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "earthself.local", "up"],
+            env=environment(home, EARTHSELF_DAGS=str(dags)),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    stack = Stack(Settings(home))
+    deadline = time.monotonic() + READY_WITHIN
+    while "EarthSelf is up" not in output.read_text():
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.2)
+    running = stack.home.running()
+    assert running is not None
+    yield Started(process, stack, running, output, shaky_port)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    leftovers.end(running)
 
 
 @contextmanager

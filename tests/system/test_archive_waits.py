@@ -32,9 +32,7 @@ with DAG("has_staged", schedule=None, params={"products": {}}, render_template_a
 
 @pytest.fixture
 def admin(started: Started) -> Iterator[httpx.Client]:
-    login = {"username": "admin", "password": started.stack.home.passwords()["admin"]}
-    with httpx.Client(base_url=started.running.url, timeout=60) as http:
-        http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
+    with started.rest() as http:
         yield http
 
 

@@ -30,9 +30,7 @@ YESTERDAY = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 
 @pytest.fixture
 def admin(started: Started) -> httpx.Client:
-    login = {"username": "admin", "password": started.stack.home.passwords()["admin"]}
-    with httpx.Client(base_url=started.running.url, timeout=60) as http:
-        http.headers["Authorization"] = f"Bearer {http.post('/auth/token', json=login).raise_for_status().json()['access_token']}"
+    with started.rest() as http:
         yield http
         # The stack is the whole session's: what is watched here must wake nothing under another test.
         http.patch(f"/api/v2/dags/{MONITOR}", json={"is_paused": True})

@@ -87,7 +87,10 @@ class SourceConfig:
         path = Path(named)
         if not path.is_file():
             raise NotThere(f"EARTHSELF_SOURCES names {path}, which does not exist; unset it to use the default providers")
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        found = path.stat()
+        # A Secret in a pod is owned by root and readable by the pod's own group only.
+        others = stat.S_IRWXO | (stat.S_IRWXG if found.st_uid == os.getuid() else 0)
+        if found.st_mode & others:
             raise BadInput(f"{path} can be read by others and may hold credentials; run chmod 600 on it")
         return cls.from_json(path.read_bytes())
 

@@ -6,6 +6,7 @@ from earthself.operators.earthsignature import EarthSignatureIngestOperator, Ear
 from earthself.operators.new_products import NewProductsDoneOperator, NewProductsOperator
 from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
 from earthself.operators.publish import PublishOperator
+from earthself.operators.reap import ReapPodsOperator
 from earthself.operators.resources import StepResources, workers
 from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
 from earthself.operators.staging import StageProductsOperator
@@ -22,6 +23,7 @@ __all__ = [
     "PlanBatchesOperator",
     "ProcessingStepOperator",
     "PublishOperator",
+    "ReapPodsOperator",
     "StageProductsOperator",
     "StepResources",
     "workers",

@@ -6,11 +6,10 @@ an output is there whole or not at all.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +19,19 @@ from earthself.operators import environment, step_output
 from earthself.operators.base import EarthSelfOperator, map_index
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
+from earthself.operators.step_run import Ended, StepRun, arguments, inputs_of, output_folder, program
+from earthself.triggers.pods.spoken import spoken
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
-    from earthself.data.workspace import RunFolder
     from earthself.operators._process import Outcome, StepProcess
+    from earthself.operators.in_pod import PodStep
 
 _RUNTIMES = ("local", "pod")
 _GRACE_SECONDS = 4.0  # Airflow's supervisor kills a task 5 s after SIGTERM
 _TAIL_LINES = 5
-_TAKEN = ("steps", "times", "notes")
-"""Folders of a run's work folder that are nobody's output."""
+_START_SECONDS = 600.0
 
 
 class ProcessingStepOperator(EarthSelfOperator):
@@ -41,19 +41,21 @@ class ProcessingStepOperator(EarthSelfOperator):
 
     :param step: name of an installed step (entry point group `earthself.steps`), or
     :param command: the program and its fixed arguments; parameters follow as `--name value`.
-    :param image: container image; needs the runtime `pod`.
+    :param image: container image, which runs in a pod; with `command`, or with the program that it starts by itself.
     :param inputs: reference dict of a catalogue, a path, or a list of them (read as one catalogue).
     :param parameters: passed as `--name value`; None is left out, lists and dicts go as JSON.
     :param resources: `StepResources` or a dict of its fields.
-    :param runtime: `local` (a process on the worker); None takes EARTHSELF_RUNTIME, else `local`.
+    :param runtime: `local` (a process on the worker) or `pod`; None takes `pod` for an image, EARTHSELF_RUNTIME, else `local`.
     :param output: output folder below the run's `work` folder; the task id (with the map index) when not given.
-    :param cloud: where a pod should run; said once in the log and not used by `local`.
+    :param cloud: the Kubernetes connection of the cloud where a pod runs (docs/pods.md); `local` says in the log that it does not use it.
+    :param pod_template: what a pod needs beyond `resources`, as Kubernetes writes it; laid over the cloud's template.
+    :param start_seconds: how long a pod may take to start, but for the time that it waits for room.
     :param eodag_conn_id: connection whose provider settings the step may read; None gives it none.
     :param env: further environment variables of the step; of the worker's it sees neither the platform's own nor secrets.
     """
 
-    template_fields: Sequence[str] = ("step", "command", "image", "inputs", "parameters", "output_folder", "env", "cloud")
-    template_fields_renderers = {"parameters": "json", "inputs": "json", "env": "json"}  # noqa: RUF012 - Airflow's own way
+    template_fields: Sequence[str] = ("step", "command", "image", "inputs", "parameters", "output_folder", "env", "cloud", "pod_template")
+    template_fields_renderers = {"parameters": "json", "inputs": "json", "env": "json", "pod_template": "json"}  # noqa: RUF012 - Airflow's own way
     ui_color = "#d9ead3"
 
     def __init__(
@@ -71,6 +73,8 @@ class ProcessingStepOperator(EarthSelfOperator):
         cloud: str | None = None,
         eodag_conn_id: str | None = "eodag_default",
         env: Mapping[str, str] | None = None,
+        pod_template: Mapping[str, Any] | None = None,
+        start_seconds: float = _START_SECONDS,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(**kwargs)
@@ -85,7 +89,10 @@ class ProcessingStepOperator(EarthSelfOperator):
         self.cloud = cloud
         self.eodag_conn_id = eodag_conn_id
         self.env = env or {}
+        self.pod_template = pod_template or {}
+        self.start_seconds = start_seconds
         self._process: StepProcess | None = None
+        self._pod: PodStep | None = None
         self._stopped = False
 
     @classmethod
@@ -96,152 +103,178 @@ class ProcessingStepOperator(EarthSelfOperator):
         return super().partial(**kwargs)
 
     def work(self, context: Context) -> dict[str, Any]:
-        """Run the step in a process of its own; returns the reference dict of its output catalogue."""
-        from earthself.operators import accounts, catalogs
+        """Run the step, as a process here or in a pod; returns the reference dict of its output catalogue."""
+        run = self._laid_out(context)
+        in_pod = self._runtime(run.resources) == "pod"
+        if self.inputs is not None and not self._items():
+            return self._nothing_to_do(run)
+        with self._accounted(run):
+            return self._finish(context, run, self._run_in_pod(context, run) if in_pod else self._run_here(run))
 
-        resources = StepResources.from_value(self.step_resources)
-        self._check_runtime(resources)
-        command = [*self._command(), *arguments(self.parameters)]
-        index = map_index(context)
-        run = self.run_folder(context)
-        folder = catalogs.empty_folder(run.step(self.task_id, index))
-        staging = folder / "staging"
-        source = self._stage_inputs(staging)
-        output = self._output(run, index)
-        if self.inputs is not None and not catalogs.item_paths(source / catalogs.CATALOG):
-            self.log.info("The input catalogue is empty: nothing to do")
-            shutil.rmtree(staging, ignore_errors=True)
-            area = catalogs.area_beside(source / catalogs.CATALOG)
-            return accounts.left(folder, catalogs.write_catalog(catalogs.empty_folder(output), self._name, [], area))
-        try:
-            outcome, document, tail = self._run(command, source, staging, folder, resources)
-            account = {"step": self._name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
-            accounts.ended(folder, account)
-            step_output.raise_for(self._name, outcome, document, tail, resources)
-            reference = step_output.put_in_place(source, staging / "output", output, document, self._name)
-            self._remember(context, source, outcome, document)
-        except EarthSelfError as error:
-            accounts.failed(folder, error)
-            raise
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        for warning in document.get("warnings", []):
-            self.log.warning(warning)
-        used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
-        self.log.info(f"{self._name}: {document['status']}, {reference.count} items, {used}. {document['message']}".rstrip())
-        return accounts.left(folder, reference)
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the triggerer says how the step's pod has ended."""
+
+        def end() -> dict[str, Any]:
+            from earthself.operators.clouds import cloud
+            from earthself.operators.in_pod import PodStep
+
+            run = self._laid_out(context)
+            self._pod = PodStep(cloud(self.cloud), run, self.log)
+            with self._accounted(run):
+                return self._finish(context, run, self._pod.end(event))
+
+        return dict(self.noted(context, end))
 
     def on_kill(self) -> None:
         """End the step and everything that it started: SIGTERM, then SIGKILL after the grace period."""
         self._stopped = True
         if self._process is not None:
             self._process.stop(_GRACE_SECONDS)
+        if self._pod is not None:
+            self._pod.kill()
 
-    @property
-    def _name(self) -> str:
-        return self.step or str(self.task_id)
+    def _laid_out(self, context: Context) -> StepRun:
+        """Name everything that the step works with; nothing is made yet."""
+        folders, index = self.run_folder(context), map_index(context)
+        folder = folders.step(self.task_id, index)
+        given = inputs_of(self.inputs)
+        return StepRun(
+            name=self.step or str(self.task_id),
+            index=index,
+            command=program(self.step, self.command, self.image),
+            arguments=arguments(self.parameters),
+            resources=StepResources.from_value(self.step_resources),
+            root=folders.workspace.root,
+            work=folders.work,
+            folder=folder,
+            source=given[0].parent if len(given) == 1 else folder / "staging" / "input",
+            output=output_folder(folders.work, self.output_folder or (self.task_id if index < 0 else f"{self.task_id}/{index:04d}")),
+        )
 
-    def _check_runtime(self, resources: StepResources) -> None:
-        runtime = self.runtime or os.environ.get("EARTHSELF_RUNTIME") or "local"
+    def _runtime(self, resources: StepResources) -> str:
+        runtime = self.runtime or ("pod" if self.image else os.environ.get("EARTHSELF_RUNTIME")) or "local"
         if runtime not in _RUNTIMES:
             raise BadRequest(f"runtime={runtime!r} is unknown; choose from {', '.join(_RUNTIMES)}")
-        if runtime == "pod" or self.image:
-            asked = f"image={self.image!r}" if self.image else "runtime='pod'"
-            raise BadRequest(
-                f"{asked} needs a cluster, which this release cannot use yet; run it with runtime='local' and step=… or command=[…]"
-            )
-        only = resources.only_in_a_cluster() + ([f"cloud={self.cloud!r} (the step runs on this machine)"] if self.cloud else [])
-        if only:
-            self.log.info(f"Only a cluster enforces {'; '.join(only)}")
+        if runtime == "local" and self.image:
+            raise BadRequest(f"image={self.image!r} runs in a pod only; leave runtime='local' out, or give step=… or command=[…] instead")
+        if runtime == "local":
+            only = resources.only_in_a_cluster() + ([f"cloud={self.cloud!r} (the step runs on this machine)"] if self.cloud else [])
+            if only:
+                self.log.info(f"Only a cluster enforces {'; '.join(only)}")
+        return runtime
 
-    def _command(self) -> list[str]:
-        if bool(self.step) == bool(self.command):
-            raise BadRequest("give either step='name' or command=['program', …]")
-        if self.command:
-            if isinstance(self.command, str):
-                raise BadRequest(f"command={self.command!r} is one string; give a list: the program and its arguments, no shell")
-            return [str(word) for word in self.command]
-        from importlib.metadata import entry_points
-
-        names = sorted(entry_points(group="earthself.steps").names)
-        if self.step not in names:
-            raise BadRequest(f"there is no step {self.step!r}; installed are {', '.join(names) or 'none'}")
-        return [sys.executable, "-m", "earthself.processing", str(self.step)]
-
-    def _stage_inputs(self, staging: Path) -> Path:
-        """Choose the folder that the step reads: the catalogue's own, or one that lists the items of several."""
+    def _items(self) -> list[Path]:
         from earthself.operators import catalogs
 
-        staging.mkdir(parents=True)
-        given = self.inputs if isinstance(self.inputs, Sequence) and not isinstance(self.inputs, (str, bytes)) else [self.inputs]
-        paths = [_catalog(value) for value in given if value is not None]
-        if not paths and self.inputs is None:
-            return catalogs.write_catalog(staging / "input", "nothing", []).path().parent
-        if not paths:
-            raise BadRequest("inputs is an empty list; no task before this one left a catalogue")
-        if len(paths) == 1:
-            return paths[0].parent
-        area = next((area for area in map(catalogs.area_beside, paths) if area), None)
-        items = [item for path in paths for item in catalogs.item_paths(path)]
-        return catalogs.link_catalog(staging / "input", self.task_id, items, area).path().parent
+        return [item for path in inputs_of(self.inputs) for item in catalogs.item_paths(path)]
 
-    def _output(self, run: RunFolder, index: int) -> Path:
-        name = self.output_folder or (self.task_id if index < 0 else f"{self.task_id}/{index:04d}")
-        folder = Path(os.path.normpath(run.work / name))
-        if not folder.is_relative_to(run.work) or folder == run.work:
-            raise BadRequest(f"output={str(name)!r} is no folder below the run's work folder")
-        first = folder.relative_to(run.work).parts[0]
-        if first in _TAKEN:
-            raise BadRequest(f"output={str(name)!r} lies in {first}/, where tasks keep their accounts; choose another name")
-        return folder
+    def _nothing_to_do(self, run: StepRun) -> dict[str, Any]:
+        from earthself.operators import accounts, catalogs
 
-    def _run(
-        self, command: list[str], source: Path, staging: Path, folder: Path, resources: StepResources
-    ) -> tuple[Outcome, dict[str, Any], list[str]]:
+        self.log.info("The input catalogue is empty: nothing to do")
+        area = next((area for area in map(catalogs.area_beside, inputs_of(self.inputs)) if area), None)
+        folder = catalogs.empty_folder(run.folder)
+        return accounts.left(folder, catalogs.write_catalog(catalogs.empty_folder(run.output), run.name, [], area))
+
+    def _stage(self, run: StepRun) -> None:
+        """Make the folders of an attempt anew; where it reads several catalogues, one that lists the items of all."""
+        from earthself.operators import catalogs
+
+        catalogs.empty_folder(run.folder)
+        run.made.mkdir(parents=True)
+        if run.source.parent != run.staging:
+            return
+        if self.inputs is None:
+            catalogs.write_catalog(run.source, "nothing", [])
+            return
+        area = next((area for area in map(catalogs.area_beside, inputs_of(self.inputs)) if area), None)
+        catalogs.link_catalog(run.source, self.task_id, self._items(), area)
+
+    @contextmanager
+    def _accounted(self, run: StepRun) -> Iterator[None]:
+        """Keep why an attempt failed; what it was staged with goes, but not under a pod that is still there."""
+        from earthself.operators import accounts
+
+        try:
+            yield
+        except EarthSelfError as error:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            accounts.failed(run.folder, error)
+            raise
+        finally:
+            if self._pod is None or self._pod.gone:
+                shutil.rmtree(run.staging, ignore_errors=True)
+
+    def _run_here(self, run: StepRun) -> Ended:
         from earthself.operators._process import StepProcess
 
+        self._stage(run)
         tail: list[str] = []
-        scratch = staging / "scratch"
+        scratch = run.staging / "scratch"
         scratch.mkdir()
-        with (folder / "log").open("w", encoding="utf-8") as log, self._sources() as sources:
+        with (run.folder / "log").open("w", encoding="utf-8") as log, self._sources() as sources:
 
             def on_line(line: str) -> None:
                 log.write(line + "\n")
                 log.flush()
-                if not self._progress(line):
-                    self.log.info(line)
+                text = spoken(line)
+                self.log.info(text)
+                if text == line:
                     tail[:] = [*tail[1 - _TAIL_LINES :], line]
 
-            env = environment.for_steps(os.environ) | {
-                "EARTHSELF_STEP_INPUT": str(source),
-                "EARTHSELF_STEP_OUTPUT": str(staging / "output"),
-                "EARTHSELF_STEP_RESULT": str(folder / "result.json"),
-                "EARTHSELF_STEP_SCRATCH": str(scratch),
-                "EARTHSELF_STEP_CPUS": f"{resources.cpu:g}",
-                "EARTHSELF_STEP_MEMORY": str(resources.memory_bytes),
-                **dict.fromkeys(_THREADS, str(resources.threads)),
-                **sources,
-                **{name: str(value) for name, value in self.env.items()},
-            }
-            (staging / "output").mkdir()
-            self._process = StepProcess(command, env=env, cwd=scratch, memory=resources.memory_bytes)
+            own = {name: str(value) for name, value in self.env.items()}
+            env = environment.for_steps(os.environ) | run.variables(scratch) | sources | own
+            self._process = StepProcess([*run.command, *run.arguments], env=env, cwd=scratch, memory=run.resources.memory_bytes)
             if self._stopped:
-                raise StepFailed(f"{self._name} was stopped before it began", exit_code=143, retry=True)
+                raise StepFailed(f"{run.name} was stopped before it began", exit_code=143, retry=True)
             outcome = self._process.run(on_line)
-        return outcome, step_output.result_document(folder / "result.json", self._name, outcome.exit_code), tail
+        return Ended(outcome, tail)
 
-    def _progress(self, line: str) -> bool:
-        """Log `progress 0.42 reading B04` as what it means; False for any other line."""
-        word, _, rest = line.partition(" ")
-        number, _, text = rest.partition(" ")
+    def _run_in_pod(self, context: Context, run: StepRun) -> Ended:
+        from earthself.operators.clouds import cloud
+        from earthself.operators.in_pod import Deferred, PodStep, Wanted, hand_over
+
+        where = cloud(self.cloud)
+        image = self.image or where.image
+        if not image:
+            raise BadRequest(
+                f"{run.name} in a pod needs an image: give image=…, or `image` in the field earthself of connection {where.conn_id}"
+            )
+
+        def stage() -> None:
+            self._stage(run)
+            hand_over([run.staging, run.made])
+
+        timeout = self.execution_timeout
+        deadline = None if timeout is None else (context["ti"].start_date + timeout).timestamp()
+        wanted = Wanted(image, self.env, self._sources_text(), self.pod_template, deadline, self.start_seconds)
+        self._pod = PodStep(where, run, self.log)
         try:
-            fraction = float(number) if word == "progress" else -1.0
-        except ValueError:
-            return False
-        if not 0 <= fraction <= 1:
-            return False
-        self.log.info(f"{100 * fraction:3.0f} % {text}".rstrip())
-        return True
+            return self._pod.begin(context, wanted, stage)
+        except Deferred as deferred:
+            if not _wanted(context):
+                self._pod.kill()
+                raise StepFailed(f"{run.name} was ended by a person while it ran", exit_code=143, retry=False) from None
+            self.defer(trigger=deferred.trigger, method_name="resume")
+
+    def _finish(self, context: Context, run: StepRun, ended: Ended) -> dict[str, Any]:
+        """Give the account of an attempt, and let its output take its place."""
+        from earthself.operators import accounts
+
+        outcome = ended.outcome
+        if run.result.is_file():
+            shutil.copyfile(run.result, run.folder / "result.json")
+        document = step_output.result_document(run.folder / "result.json", run.name, outcome.exit_code)
+        account = {"step": run.name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
+        accounts.ended(run.folder, account)
+        step_output.raise_for(run.name, outcome, document, list(ended.tail), run.resources)
+        reference = step_output.put_in_place(run.source, run.made, run.output, document, run.name)
+        self._remember(context, run, outcome, document)
+        for warning in document.get("warnings", []):
+            self.log.warning(warning)
+        used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
+        self.log.info(f"{run.name}: {document['status']}, {reference.count} items, {used}. {document['message']}".rstrip())
+        return accounts.left(run.folder, reference)
 
     def _sources(self) -> Any:  # noqa: ANN401 - a context manager of a dict
         from contextlib import nullcontext
@@ -252,7 +285,17 @@ class ProcessingStepOperator(EarthSelfOperator):
 
         return EodagHook(self.eodag_conn_id).settings_file()
 
-    def _remember(self, context: Context, source: Path, outcome: Outcome, document: dict[str, Any]) -> None:
+    def _sources_text(self) -> str | None:
+        """Give the provider settings for a pod, which does not see the accounts' folder of the workers."""
+        from dataclasses import replace
+
+        if not self.eodag_conn_id:
+            return None
+        from earthself.hooks.eodag import EodagHook
+
+        return replace(EodagHook(self.eodag_conn_id).config(), broker="").to_json()
+
+    def _remember(self, context: Context, run: StepRun, outcome: Outcome, document: dict[str, Any]) -> None:
         """Add what the step took to the history that estimates are made of; a lost row is no reason to fail.
 
         A step that does not say how much it did (`items` or `pixels`) teaches nothing and is left out.
@@ -266,11 +309,11 @@ class ProcessingStepOperator(EarthSelfOperator):
 
         ti = context["ti"]
         record = Record(
-            step=self._name[:250],
+            step=run.name[:250],
             version=_version(self.step),
             dag_id=ti.dag_id,
             run_id=ti.run_id,
-            products=int(metrics.get("items", len(catalogs.item_paths(source / catalogs.CATALOG)))),
+            products=int(metrics.get("items", len(catalogs.item_paths(run.source / catalogs.CATALOG)))),
             pixels=int(metrics.get("pixels", 0)),
             bytes_read=int(metrics.get("bytes_read", 0)),
             seconds=outcome.seconds,
@@ -284,7 +327,11 @@ class ProcessingStepOperator(EarthSelfOperator):
             self.log.warning(f"not remembered for later estimates: {error}")
 
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "GDAL_NUM_THREADS", "RAYON_NUM_THREADS")
+def _wanted(context: Context) -> bool:
+    """Whether the task is to go on: Airflow tells a worker only every few seconds, and refuses to let one wait that a person has ended."""
+    ti, index = context["ti"], map_index(context)
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=index)
+    return str(states.get(ti.run_id, {}).get(ti.task_id if index < 0 else f"{ti.task_id}_{index}")) == "running"
 
 
 def _version(step: str | None) -> str:
@@ -293,31 +340,3 @@ def _version(step: str | None) -> str:
 
     found = next(iter(entry_points(group="earthself.steps", name=step)), None) if step else None
     return found.dist.version if found and found.dist else ""
-
-
-def arguments(parameters: Mapping[str, Any]) -> list[str]:
-    """Write parameters as a step's command line: `--name value`; None is left out; lists, dicts and truth values are JSON."""
-    words: list[str] = []
-    for name, value in parameters.items():
-        if not str(name).replace("-", "_").isidentifier():
-            raise BadRequest(f"{name!r} cannot be a parameter's name; use letters, digits and underscores")
-        if value is None:
-            continue
-        text = json.dumps(value) if isinstance(value, (bool, list, tuple, dict)) else str(value)
-        words += [f"--{name}", text]
-    return words
-
-
-def _catalog(value: Any) -> Path:  # noqa: ANN401
-    """Find the catalogue that an input names: a reference (checked), a folder, or a file."""
-    from earthself.data.reference import Reference
-
-    if isinstance(value, Mapping):
-        return Reference.from_dict(dict(value)).path()
-    if not isinstance(value, (str, Path)):
-        raise BadRequest(f"inputs={value!r} is neither a reference nor a path")
-    path = Path(value)
-    path = path / "catalog.json" if path.is_dir() else path
-    if not path.is_absolute() or not path.is_file():
-        raise BadRequest(f"inputs={str(value)!r} is not a catalogue; give a reference, or the absolute path of a folder with catalog.json")
-    return path

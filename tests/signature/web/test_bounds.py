@@ -202,17 +202,6 @@ def test_nothing_can_be_written(site, method):
     assert httpx.post(f"{site.url}/collections/earthsignature/items", json={}).status_code == 405
 
 
-def test_pages_of_other_sites_may_read(site):
-    answer = site.get("/search", headers={"Origin": "https://radiantearth.github.io"})
-    assert answer.headers["access-control-allow-origin"] == "*"
-    assert "access-control-allow-credentials" not in answer.headers
-    asked = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
-    asked["Access-Control-Request-Headers"] = "authorization, content-type"
-    assert httpx.options(f"{site.url}/search", headers=asked).status_code == 200
-    asked["Access-Control-Request-Method"] = "DELETE"
-    assert httpx.options(f"{site.url}/search", headers=asked).status_code == 400
-
-
 def test_it_listens_on_loopback_and_refuses_a_port_in_use(site, tmp_path):
     from earthself.signature.errors import Unavailable
     from earthself.signature.testing import running_web

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import rasterio
 
 
 def test_pystac_client_searches_filters_sorts_and_pages(site):
@@ -27,6 +28,28 @@ def test_pystac_client_searches_filters_sorts_and_pages(site):
     (item,) = catalog.search(ids=["forest"], fields=["properties.datetime", "assets"]).items_as_dicts()
     assert "eo:cloud_cover" not in item["properties"]
     assert catalog.get_collection("earthsignature").get_item("forest").assets["flags"].roles == ["data", "data-mask"]
+
+
+def test_items_say_of_each_raster_what_its_file_is(site):
+    """Programs that load pixels, such as odc-stac, choose type, nodata and grid from the item before they open a file."""
+    from pystac_client import Client
+
+    said, found = {}, {}
+    for item in Client.open(site.url).search(limit=100).items():
+        for name, asset in item.assets.items():
+            if name == "thumbnail":
+                continue
+            given = asset.extra_fields
+            grid = (asset.ext.proj.code, tuple(asset.ext.proj.shape), tuple(asset.ext.proj.transform), given["raster:spatial_resolution"])
+            said[item.id, name] = (given["data_type"], given.get("nodata"), *grid)
+            with rasterio.open(f"/vsicurl/{asset.href}") as file:
+                grid = (f"EPSG:{file.crs.to_epsg()}", file.shape, tuple(file.transform)[:6], file.res[0])
+                found[item.id, name] = (*file.dtypes, file.nodata, *grid)
+    assert said == found
+    assert {name: said["forest", name][:2] for name in ("segmentation", "flags")} == {
+        "segmentation": ("uint16", 0),
+        "flags": ("uint8", None),
+    }
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote, unquote
+
 import httpx
 import pytest
 from earthself.signature.product import from_feature
@@ -161,6 +163,8 @@ def test_an_odd_id_has_addresses_that_lead_back_to_it(site):
     assert httpx.get(links["self"]).json()["id"] == "odd/id %41?#é"
     assert httpx.get(item["assets"]["segmentation"]["href"]).status_code == 200
     assert httpx.get(links["tilejson"]).status_code == 200
+    twice = quote(quote("odd/id %41?#é", safe=""), safe="")
+    assert site.get(f"/collections/earthsignature/items/{twice}").json()["id"] == "odd/id %41?#é"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_the_landing_page_is_json_unless_a_browser_asks(site):
             assert site.get(path, headers={"Accept": accept}).headers["content-type"] == "application/json", accept
 
 
-@pytest.mark.parametrize("name", [".", "..", "é" * 200, "\U0001f332" * 255, "%2e%2e", "a\\b", "a{z}b"])
+@pytest.mark.parametrize("name", [".", "..", "é" * 200, "\U0001f332" * 255, "%2e%2e", "a\\b", "a{z}b", "odd/id %41?#é", "~2F", "a~"])
 def test_whatever_an_id_is_its_addresses_lead_to_it(open_store, tmp_path, name):
     store = open_store(tmp_path / "one")
     product = from_feature(feature(name))
@@ -217,6 +221,8 @@ def test_whatever_an_id_is_its_addresses_lead_to_it(open_store, tmp_path, name):
     with TestClient(application(store)) as client:
         item = client.get("/search").json()["features"][0]
         own = next(link["href"] for link in item["links"] if link["rel"] == "self")
-        assert client.get(own).json()["id"] == name
+        for _ in range(3):  # programs such as QGIS decode an address more often than once
+            assert client.get(own).json()["id"] == name
+            own = unquote(own)
         shown = str(own).replace("collections/earthsignature/items", "products")
         assert client.get(f"{shown}/map").status_code == 200

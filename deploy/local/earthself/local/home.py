@@ -6,14 +6,19 @@ import base64
 import json
 import os
 import secrets
+import sqlite3
 import string
 import tempfile
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 USERS = {"admin": "admin", "creator": "user", "viewer": "viewer"}
 """User name -> role in Airflow's SimpleAuthManager."""
+
+DATABASE = {"timeout": 60}
+"""How Airflow's processes open their SQLite: seconds to wait for another's lock, where 5 are usual."""
 
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -50,6 +55,7 @@ class Home:
         self.logs = path / "logs"
         self.workspace = path / "workspace"
         self.airflow = path / "airflow"
+        self.database = self.airflow / "airflow.db"
         self.passwords_file = path / "passwords.json"
         self.running_file = path / "stack.json"
         self.supervisor_config = path / "supervisord.conf"
@@ -60,6 +66,9 @@ class Home:
         for folder in (self.path, self.logs, self.workspace, self.airflow):
             folder.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
+        # Readers and the writer do not wait for each other: with many tasks at once Airflow's processes would give up on a locked database.
+        with closing(sqlite3.connect(self.database, timeout=60)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
 
     def passwords(self) -> dict[str, str]:
         """User -> password; made at the first call, kept at mode 600 ever after."""

@@ -183,9 +183,8 @@ class Stack:
         from importlib.metadata import version
 
         note = self.home.airflow / "database-version"
-        database = self.home.airflow / "airflow.db"
         wanted = version("apache-airflow")
-        if not (database.exists() and note.exists() and note.read_text() == wanted):
+        if not (self.home.database.exists() and note.exists() and note.read_text() == wanted):
             self._say("preparing Airflow's database")
             log = self.home.logs / "database.log"
             with log.open("wb") as output:

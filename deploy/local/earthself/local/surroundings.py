@@ -54,7 +54,7 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
     ]
     chosen = {
         "core": {
-            "executor": "LocalExecutor",
+            "executor": "earthself.operators.executor.PreparedLocalExecutor",
             "parallelism": "16",
             "max_active_tasks_per_dag": "16",
             "load_examples": "False",
@@ -68,7 +68,9 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "min_serialized_dag_update_interval": "5",
         },
         "database": {
-            "sql_alchemy_conn": f"sqlite:///{home.airflow / 'airflow.db'}",
+            "sql_alchemy_conn": f"sqlite:///{home.database}",
+            "sql_alchemy_connect_args": "earthself.local.home.DATABASE",
+            "sql_alchemy_connect_args_async": "earthself.local.home.DATABASE",
             "check_migrations": "False",  # `up` makes the database while the web server already starts
         },
         "api": {"host": HOST, "port": str(settings.port), "base_url": url, "secret_key": secrets["api"], "workers": "1"},

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from starlette.requests import Request
 
 COLLECTION = "earthsignature"
 """The one STAC collection: all stored products."""
-_ODD = re.compile(r"[^A-Za-z0-9_~:+.-]")
+_ODD = re.compile(r"[^A-Za-z0-9_:+.-]|^\.+$")
+_WRITTEN = re.compile(r"(?:~[0-9A-F]{2})+")
 
 
 def slug(name: str) -> str:
-    """Write an id as one part of a path that stays whole when a server decodes it: what is odd is encoded twice.
+    """Write an id as one part of a path that stays whole however often it is decoded on its way: QGIS does so twice with addresses of WMTS.
 
-    So are ids of dots alone, which clients take for the folder above.
+    What is odd is written as ~2F, not %2F; so are ids of dots alone, which clients take for the folder above.
     """
-    if not name.strip("."):
-        return name.replace(".", "%252E")
-    return quote(_ODD.sub(lambda found: quote(found[0], safe=""), name), safe=":+~")
+    return _ODD.sub(lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), name)
 
 
 def candidates(part: str) -> tuple[str, ...]:
-    """Read a part of a path: the id as a client wrote it, and as `slug` did."""
-    return (part,) if unquote(part) == part else (part, unquote(part))
+    """Read a part of a path: as `slug` wrote it, as a client wrote it, and where that encoded it twice."""
+    plain = _WRITTEN.sub(lambda found: bytes.fromhex(found[0].replace("~", "")).decode(errors="replace"), part)
+    return tuple(dict.fromkeys((plain, part, unquote(part))))
 
 
 def addresses(request: Request) -> Addresses:

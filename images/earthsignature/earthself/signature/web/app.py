@@ -143,8 +143,8 @@ def _middlewares(access: Access | None) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=["*"],  # read only, and without cookies: the STAC browser runs on any site, and sends a token itself
             allow_methods=["GET", "HEAD", "POST", "OPTIONS"],
-            allow_headers=["Authorization", "Content-Type", "Range", "If-None-Match"],
-            expose_headers=["Content-Range", "Accept-Ranges", "ETag", "WWW-Authenticate"],
+            allow_headers=["Authorization", "Content-Type", "Range", "If-Range", "If-None-Match", "If-Modified-Since"],
+            expose_headers=["Content-Range", "Accept-Ranges", "ETag", "WWW-Authenticate", "Retry-After"],
             max_age=600,
         ),
         Middleware(ProxyHeaderMiddleware),

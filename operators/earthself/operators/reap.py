@@ -1,0 +1,91 @@
+"""Takes away what nobody waits for any more: pods and Secrets of tasks that ended while no process of Airflow looked after them.
+
+A task takes its own pod along. What is left for this are the moments in which nobody can: a worker that died for good, a person who
+ended a task in the second between its worker and its trigger, a run that was deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from earthself.operators.base import EarthSelfOperator
+from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud, known
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+_ALIVE = {"running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule", "restarting", "awaiting_input"}
+"""States of a task that comes back to its pod, or whose next try does."""
+
+
+class ReapPodsOperator(EarthSelfOperator):
+    """Remove pods and Secrets of steps whose task is over; returns {removed: [names], kept: number}.
+
+    :param clouds: Kubernetes connections, or a template that gives them; one that is not there has no pods.
+    :param older_than: how old an object must be, so that none is taken that is just being made.
+    """
+
+    template_fields: Sequence[str] = ("clouds",)
+
+    def __init__(
+        self,
+        *,
+        clouds: Sequence[str] | str = (DEFAULT_CONN_ID,),
+        older_than: timedelta = timedelta(minutes=5),
+        **kwargs: Any,  # noqa: ANN401 - Airflow's own arguments
+    ) -> None:
+        super().__init__(**kwargs)
+        self.clouds = clouds
+        self.older_than = older_than
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Look at every pod of ours once."""
+        removed: list[str] = []
+        kept = 0
+        for name in self.clouds:
+            if not known(name):
+                self.log.info(f"there is no connection {name}: nothing to look after")
+                continue
+            gone, left = asyncio.run(self._reap(context, cloud(name)))
+            removed += gone
+            kept += left
+        self.log.info(f"{len(removed)} objects removed, {kept} pods belong to somebody")
+        return {"removed": removed, "kept": kept}
+
+    async def _reap(self, context: Context, where: Cloud) -> tuple[list[str], int]:
+        from earthself.hooks.cluster import Cluster
+        from earthself.triggers.pods.life import MANAGED, task_of
+
+        labels = ",".join(f"{name}={value}" for name, value in MANAGED.items())
+        before = datetime.now(UTC) - self.older_than
+        removed: list[str] = []
+        kept: set[str] = set()
+        async with Cluster(where.conn_id) as cluster:
+            for kind in ("pods", "secrets"):
+                for found in await cluster.find(kind, where.namespace, labels):
+                    name = str(found["metadata"]["name"])
+                    if datetime.fromisoformat(found["metadata"]["creationTimestamp"]) > before:
+                        kept.add(name)
+                        continue
+                    task = task_of(found)
+                    state = _state(context, task)
+                    if state in _ALIVE or name in kept:
+                        kept.add(name)
+                        continue
+                    self.log.warning(f"{kind[:-1]} {name} of {task} was left behind ({state}): it is removed")
+                    await cluster.delete(kind, where.namespace, name, uid=found["metadata"]["uid"])
+                    removed.append(f"{kind}/{name}")
+        return removed, len(kept)
+
+
+def _state(context: Context, task: dict[str, Any]) -> str:
+    """Ask Airflow how a task is; "not there" for one that it does not know (any more)."""
+    if not task:
+        return "not there"
+    index = int(task["map_index"])
+    states = context["ti"].get_task_states(dag_id=task["dag_id"], task_ids=[task["task_id"]], run_ids=[task["run_id"]], map_index=index)
+    key = task["task_id"] if index < 0 else f"{task['task_id']}_{index}"
+    return str(states.get(task["run_id"], {}).get(key) or "not there")

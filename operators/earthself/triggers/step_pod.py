@@ -1,0 +1,71 @@
+"""The trigger that waits for a step's pod, so that no worker does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from earthself.data.errors import EarthSelfError
+
+_TAIL_LINES = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 15.0
+
+
+class StepPodTrigger(BaseTrigger):
+    """Makes the pod when there is room for it, follows it, and fires with how it ended.
+
+    :param plan: `earthself.triggers.pods.life.Plan` as a dict.
+    :param conn_id: Kubernetes connection.
+    :param place: how far the log was read, as a dict.
+    """
+
+    def __init__(self, *, plan: dict[str, Any], conn_id: str, place: dict[str, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.plan = plan
+        self.conn_id = conn_id
+        self.place = place
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give what Airflow needs to make it again in the triggerer."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {"plan": self.plan, "conn_id": self.conn_id, "place": self.place}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the end."""
+        from earthself.hooks.cluster import Cluster
+        from earthself.triggers.pods.life import Life, Plan
+        from earthself.triggers.pods.lines import Place
+        from earthself.triggers.pods.spoken import spoken
+
+        tail: list[str] = []
+
+        def say(line: str) -> None:
+            text = spoken(line)
+            self.log.info(text)
+            if text == line:
+                tail[:] = [*tail[1 - _TAIL_LINES :], line]
+
+        try:
+            async with Cluster(self.conn_id) as cluster:
+                life = Life(cluster, Plan(**self.plan), say=say, note=self.log.info, place=Place(**self.place))
+                pause = _FIRST_PAUSE
+                while life.plan.uid is None and not await life.make():
+                    await asyncio.sleep(pause)
+                    pause = min(1.5 * pause, _LONGEST_PAUSE)
+                end = await life.follow()
+                event: dict[str, Any] = {
+                    "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": tail,
+                }  # fmt: skip
+        except EarthSelfError as error:
+            event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Take the pod away when a person ends the task."""
+        from earthself.hooks.cluster import Cluster
+        from earthself.triggers.pods.life import Life, Plan
+
+        async with Cluster(self.conn_id) as cluster:
+            await Life(cluster, Plan(**self.plan), say=self.log.info, note=self.log.info).remove()
