@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from earthself.data.cleaning import main
 from earthself.data.errors import BadInput, CredentialsRefused, TryAgain
 from earthself.data.folders import MARKER, Pace, drop, stage_in, stage_out, staged
 from earthself.data.leftovers import sweep
@@ -206,3 +209,36 @@ def test_who_is_killed_in_the_middle_leaves_nothing_to_read(storage: Storage, fo
     stage_out(folder, url, storage, PACE)
     assert staged(url, storage).size == 3 * PART + 1002
     assert drop(url, storage) == 3 * PART + 1002
+
+
+def test_the_command_sweeps_what_it_is_told_and_says_so(
+    *,
+    storage: Storage,
+    folder: Path,
+    proxy: Proxy,
+    server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.client.create_multipart_upload(Bucket="maps", Key="runs/big.tif")
+    stage_out(folder, f"{BELOW}/whole", storage, PACE)
+    profiles = {"near": {"endpoint": proxy.url, "credentials": "env:NEAR", "attempts": 1}}
+    (tmp_path / "storage.json").write_text(json.dumps(profiles))
+    monkeypatch.setenv("EARTHSELF_STORAGE", str(tmp_path / "storage.json"))
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / ".x.part").write_bytes(b"1")
+    os.utime(tmp_path / "workspace" / ".x.part", (0, 0))
+    call = ["--workspace", str(tmp_path / "workspace"), "--json", "--staged", "s3://near@none", "--staged", BELOW]
+    assert main([*call, "--dry-run"]) == 69
+    assert server.unfinished("maps") == ["runs/big.tif"]
+    capsys.readouterr()
+    # One storage that cannot be swept keeps neither the others nor the account of what went.
+    assert main(call) == 69
+    told = capsys.readouterr()
+    assert "there is no bucket 'none'" in told.err
+    done = json.loads(told.out)
+    assert [each["path"] for each in done["removed"]] == [".x.part"]
+    assert done["staged"] == {BELOW: {"uploads": ["runs/big.tif"], "objects": [], "size": 0}}
+    assert server.unfinished("maps") == []
+    assert main([*call[:3], "--staged", BELOW]) == 0

@@ -25,14 +25,22 @@ def main(argv: list[str]) -> int:
         rules = _rules(options)
         workspace = Workspace(options.workspace) if options.workspace else Workspace.from_env()
         cleaned = clean(workspace, rules, _unfinished(options.unfinished), dry_run=options.dry_run)
-        hours = rules.scratch_hours
-        swept = {url: sweep(url, hours, dry_run=options.dry_run) for url in options.staged} if hours else {}
-    except EarthSelfError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
+    except (EarthSelfError, OSError) as error:
+        return _failed(error)
+    swept, code = {}, 1 if any(each.error for each in cleaned.disposals) else 0
+    for url in options.staged if rules.scratch_hours else ():
+        try:
+            swept[url] = sweep(url, rules.scratch_hours, dry_run=options.dry_run)
+        except EarthSelfError as error:
+            code = _failed(error)
     show = _json if options.json else _text
     sys.stdout.write(show(cleaned, swept, dry_run=options.dry_run) + "\n")
-    return 1 if any(each.error for each in cleaned.disposals) else 0
+    return code
+
+
+def _failed(error: EarthSelfError | OSError) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return error.exit_code if isinstance(error, EarthSelfError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +94,7 @@ def _json(cleaned: Cleaned, swept: dict[str, Swept], *, dry_run: bool) -> str:
         "removed": [asdict(each) for each in cleaned.disposals if each.error is None],
         "failed": [asdict(each) for each in cleaned.disposals if each.error is not None],
         "running": list(cleaned.running),
-        "staged": {url: {**asdict(each), "bytes": each.size} for url, each in swept.items()},
+        "staged": {url: asdict(each) for url, each in swept.items()},
     }
     return json.dumps(value, indent=1)
 
