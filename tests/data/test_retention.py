@@ -114,7 +114,7 @@ def test_a_run_that_is_not_finished_is_left_alone(workspace: Workspace) -> None:
     (busy.work / "log").write_text("a line, just now")
     (again.work / ".x.part").write_text("of the task that runs")
     age(again.work / ".x.part", 100 * DAY)
-    unfinished = {("land_cover_map", "waits"), ("land_cover_map", "again"), ("other", "unheard_of")}
+    unfinished = {("land_cover_map", "waits"), ("land_cover_map", "again"), ("other", "unheard_of"), ("not a", "../folder")}
     found = clean(workspace, Rules(1, 1, 1), unfinished)
     assert found.disposals == ()
     assert found.running == ("land_cover_map/again", "land_cover_map/waits")

@@ -122,8 +122,10 @@ def stage_out(folder: Path, url: str, storage: Storage | None = None, pace: Pace
     names, empty = _contents(folder)
     at = storage.place(url)
     with storage.errors(url):
-        before = _marker(at, url)
-        if before and before.whole and _holds(folder, before.folder, names, empty, pace.files):
+        before = _earlier(at, url)
+        same = before and before.whole and _holds(folder, before.folder, names, empty, pace.files)
+        # The marker alone would keep a folder damaged whose files somebody has harmed.
+        if before and same and all(in_threads(lambda name: _arrived(at, folder / name, name, pace), names, pace.files)):
             return Moved(before.folder, 0)
         _write_marker(at, before.folder if before else StagedFolder(()), whole=False)
         with Transfers(at.client, pace.requests, pace.part) as several:
@@ -228,6 +230,14 @@ def _marker(at: Place, url: str) -> _Marker | None:
     return _Marker(*read_marker(data, url), str(answer["LastModified"]))
 
 
+def _earlier(at: Place, url: str) -> _Marker | None:
+    """The marker as who stages anew sees it: one that cannot be read is one that has begun."""
+    try:
+        return _marker(at, url)
+    except Damaged:
+        return _Marker(False, StagedFolder(()), "an unknown time")
+
+
 def _write_marker(at: Place, folder: StagedFolder, *, whole: bool) -> None:
     files = [[file.name, file.size, file.sha256] for file in folder.files]
     value = {"version": _VERSION, "state": "whole" if whole else "begun", "files": files, "empty": list(folder.empty)}
@@ -289,7 +299,7 @@ def _send(wire: _Wire, folder: Path, name: str, *, again: bool) -> tuple[StagedF
     before = path.stat()
     size = before.st_size
     with wire.errors(name):
-        if again and _arrived(wire, key, path, size):
+        if again and _arrived(at, path, name, wire.pace):
             return StagedFile(name, size, _sha256(path)), 0
         if size <= wire.pace.single:
             sha256 = _sha256(path)
@@ -303,15 +313,16 @@ def _send(wire: _Wire, folder: Path, name: str, *, again: bool) -> tuple[StagedF
         return StagedFile(name, size, sha256), size
 
 
-def _arrived(wire: _Wire, key: str, path: Path, size: int) -> bool:
-    """Whether an interrupted staging has brought this very file: by the storage's own checksum, where it is one of the bytes."""
+def _arrived(at: Place, path: Path, name: str, pace: Pace) -> bool:
+    """Whether this very file lies in the storage: by its own checksum, where that is one of the bytes."""
     try:
-        found = wire.at.client.head_object(Bucket=wire.at.bucket, Key=key)
-    except wire.at.client.exceptions.ClientError as error:
+        found = at.client.head_object(Bucket=at.bucket, Key=_key(at, name))
+    except at.client.exceptions.ClientError as error:
         if code_of(error) == "404":
             return False
         raise
-    return bool(found["ContentLength"] == size) and str(found["ETag"]).strip('"') == etag_of(path, wire.pace.single, wire.pace.part)
+    etag = str(found["ETag"]).strip('"')
+    return bool(found["ContentLength"] == path.stat().st_size) and etag == etag_of(path, pace.single, pace.part)
 
 
 def _fetch(wire: _Wire, file: StagedFile, part: Path) -> int:

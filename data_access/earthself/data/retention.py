@@ -117,8 +117,8 @@ def clean(
         if not dry_run:
             _empty(workspace.root / _TRASH)
             found = [_dispose(workspace, each, now) for each in found]
-    left = tuple(sorted(f"{dag}/{run}" for dag, run in running if workspace.run(dag, run).path.is_dir()))
-    return Cleaned(tuple(found), left, before, shutil.disk_usage(workspace.root).free)
+    left = [f"{run.dag_id}/{run.run_id}" for run in _runs(workspace) if (run.dag_id, run.run_id) in running]
+    return Cleaned(tuple(found), tuple(left), before, shutil.disk_usage(workspace.root).free)
 
 
 def _plan(workspace: Workspace, rules: Rules, running: set[tuple[str, str]], now: Callable[[], float]) -> Iterator[Disposal]:
