@@ -180,7 +180,7 @@ def test_slips_have_the_exit_codes_of_the_contract(arguments: list[str], environ
 
 def test_help_is_there_for_every_command() -> None:
     told = earthself("--help").stdout
-    for command in ("login", "run", "estimate", "status", "why", "report", "replay"):
+    for command in ("login", "run", "estimate", "status", "why", "report", "replay", "clean"):
         assert command in told
         assert earthself(command, "--help").returncode == 0, command
 
@@ -192,3 +192,49 @@ def test_the_client_imports_neither_airflow_nor_anything_of_ours() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert [name for name in told if not name.startswith("earthself.client")] == []
+
+
+def paged(runs: list[tuple[str, str]], total: int | None = None):
+    """As Airflow lists runs: pages of what was asked for, and how many there are."""
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path != "/api/v2/dags/~/dagRuns":
+            return None
+        assert sorted(request.url.params.get_list("state")) == ["queued", "running"]
+        first, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+        page = [{"dag_id": dag, "dag_run_id": run} for dag, run in runs[first : first + limit]]
+        return httpx.Response(200, json={"dag_runs": page, "total_entries": len(runs) if total is None else total})
+
+    return answer
+
+
+def test_cleaning_leaves_alone_what_the_server_calls_unfinished(url, server, tmp_path: Path) -> None:
+    for name in ("waits", "failed"):
+        (tmp_path / "runs" / "land_cover_map" / name / "work").mkdir(parents=True)
+        for path in (tmp_path / "runs" / "land_cover_map" / name).rglob("*"):
+            os.utime(path, (0, 0))
+        os.utime(tmp_path / "runs" / "land_cover_map" / name, (0, 0))
+    server.refuse = paged([*(("benchmark_clouds", f"run{number}") for number in range(250)), ("land_cover_map", "waits")])
+    place = {**as_creator(url), "EARTHSELF_WORKSPACE": str(tmp_path)}
+    told = json.loads(earthself("clean", "--runs-days", "30", "--dry-run", "--json", **place).stdout)
+    assert [each["path"] for each in told["removed"]] == ["runs/land_cover_map/failed"]
+    assert told["running"] == ["land_cover_map/waits"]
+    assert earthself("clean", "--runs-days", "30", **place).returncode == 0
+    assert [path.name for path in (tmp_path / "runs" / "land_cover_map").iterdir()] == ["waits"]
+
+
+def test_cleaning_without_an_answer_of_the_server_removes_nothing(url, server, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "land_cover_map" / "failed"
+    run.mkdir(parents=True)
+    os.utime(run, (0, 0))
+    server.refuse = paged([("land_cover_map", "one")], total=2)
+    place = {"EARTHSELF_WORKSPACE": str(tmp_path)}
+    assert earthself("clean", **place, **as_creator(url)).returncode == 75
+    assert earthself("clean", **place, **as_creator("http://127.0.0.1:9")).returncode == 69
+    assert earthself("clean", "--no-such-option", **place, **as_creator(url)).returncode != 0
+    assert run.is_dir()
+    done = earthself("clean", "--offline", "--dry-run", **place)
+    assert (done.returncode, "runs/land_cover_map/failed" in done.stdout) == (0, True)
+    assert earthself("clean", "--offline", "--no-such-option", **place).returncode == 2
+    assert "--results-days" in earthself("clean-workspace", "--help").stdout
+    assert run.is_dir()

@@ -25,6 +25,8 @@ from earthself.client.show import Follower, show_estimate, show_result, show_tas
 from earthself.client.watched import show_freshness, show_outdated, show_why
 
 GROUP = "earthself.commands"
+CLEANER = "clean-workspace"
+"""The command of that group that cleans a workspace, given the runs to leave alone."""
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -190,6 +192,22 @@ def report(
     _show(found, as_json=as_json)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def clean(
+    context: typer.Context,
+    *,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the server which runs are unfinished: go by age alone.")] = False,
+    url: _Url = None,
+    user: _User = None,
+) -> None:
+    """Remove from this machine's workspace what is older than its rules say; see `earthself clean-workspace --help` for the options."""
+    cleaner = next((point for point in entry_points(group=GROUP) if point.name == CLEANER), None)
+    if cleaner is None:
+        _fail("the workspace cannot be cleaned from here; install earthself-data where the workspace is", 69)
+    runs = [] if offline else connect(url, user).unfinished()
+    raise typer.Exit(_load(cleaner)([*context.args, "--unfinished", json.dumps(runs)]))
+
+
 def main() -> None:
     """Run the command line; ends the process with the exit codes of the platform's contract."""
     for point in entry_points(group=GROUP):
@@ -208,17 +226,19 @@ def _add(point: EntryPoint) -> None:
     """Make another distribution's `main` a subcommand that gets all its arguments, `--help` too."""
 
     def call(context: typer.Context) -> None:
-        try:
-            function: Callable[[list[str]], int] = point.load()
-        except ImportError as error:
-            _fail(
-                f"`earthself {point.name}` cannot be loaded here ({error}); install the distribution that brings it, with its packages", 69
-            )
-        raise typer.Exit(function(list(context.args)))
+        raise typer.Exit(_load(point)(list(context.args)))
 
     call.__doc__ = f"See `earthself {point.name} --help`."
     untouched = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
     app.command(point.name, context_settings=untouched, add_help_option=False)(call)
+
+
+def _load(point: EntryPoint) -> Callable[[list[str]], int]:
+    try:
+        function: Callable[[list[str]], int] = point.load()
+    except ImportError as error:
+        _fail(f"`earthself {point.name}` cannot be loaded here ({error}); install the distribution that brings it, with its packages", 69)
+    return function
 
 
 def _status(found: Run, *, as_json: bool) -> None:

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 from earthself.client import logins, requests
 from earthself.client.advice import nothing_found
-from earthself.client.errors import BadInput, NotThere
+from earthself.client.errors import BadInput, NotThere, TryAgain
 from earthself.client.estimate import Estimate
 from earthself.client.rest import Rest
 from earthself.client.run import Run
 
 LAND_COVER_MAP = "land_cover_map"
+_PAGE, _LISTINGS = 100, 3
 
 
 class Client:
@@ -90,6 +91,23 @@ class Client:
         """Return the latest runs, newest first."""
         answer = self._rest.get(f"/api/v2/dags/{dag_id}/dagRuns", limit=limit, order_by="-run_after")
         return [Run(self._rest, dag_id, found["dag_run_id"], dict(found.get("conf") or {})) for found in answer["dag_runs"]]
+
+    def unfinished(self) -> list[tuple[str, str]]:
+        """Workflow and run id of all runs that are queued or running, of all workflows that the user may see.
+
+        Raises `TryAgain` where they change faster than they can be listed.
+        """
+        for _ in range(_LISTINGS):
+            found: set[tuple[str, str]] = set()
+            total, asked = 1, 0
+            while asked < total:
+                states = {"state": ["running", "queued"], "order_by": "id", "limit": _PAGE, "offset": asked}
+                answer = self._rest.get("/api/v2/dags/~/dagRuns", **states)
+                found |= {(str(run["dag_id"]), str(run["dag_run_id"])) for run in answer["dag_runs"]}
+                total, asked = int(answer["total_entries"]), asked + _PAGE
+            if len(found) == total:
+                return sorted(found)
+        raise TryAgain(f"the runs at {self.url} change faster than they can be listed; try again later")
 
 
 def connect(url: str | None = None, user: str | None = None, password: str | None = None) -> Client:

@@ -6,10 +6,8 @@ The files stay as they were published: the manifest holds their checksums.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators.signatures import baseline_number
@@ -95,12 +93,11 @@ def _superseded(run: RunFolder, newer: Mapping[str, Mapping[str, Any]]) -> list[
 
 def _mark(run: RunFolder) -> None:
     """Mark the result's link in the catalogue of all results."""
-    from earthself.operators.publish import changing_catalog
+    from earthself.data.results import changing_catalog, href
 
     with changing_catalog(run.workspace.catalog) as links:
-        href = os.path.relpath(run.item, Path(run.workspace.catalog).parent)
         for link in links:
-            if link["href"] == href:
+            if link["href"] == href(run):
                 link[FLAG] = True
 
 

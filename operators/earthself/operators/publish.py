@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -258,37 +257,14 @@ def check_result(document: Any) -> None:  # noqa: ANN401 - whatever a file held
 
 def _enter(run: RunFolder, there: bool) -> None:
     """List the run's item in the catalogue of all results (or no longer)."""
+    from earthself.data.results import changing_catalog, href
     from earthself.data.workspace import read_json
 
-    path = run.workspace.catalog
-    href = os.path.relpath(run.item, path.parent)
-    with changing_catalog(path) as links:
-        links[:] = [link for link in links if link["href"] != href]
+    with changing_catalog(run.workspace.catalog) as links:
+        links[:] = [link for link in links if link["href"] != href(run)]
         if there:
             title = read_json(run.item)["properties"]["title"]
-            links.append({"rel": "item", "href": href, "type": "application/geo+json", "title": title})
-
-
-@contextmanager
-def changing_catalog(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Give the links of the catalogue of all results to be changed in place, while nobody else changes it; written at the end."""
-    from earthself.data.workspace import read_json, write_json
-    from earthself.operators.catalogs import CATALOG
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        root = {"rel": "root", "href": f"./{CATALOG}", "type": "application/json"}
-        links: list[dict[str, Any]] = read_json(path)["links"] if path.is_file() else [root]
-        yield links
-        catalog = {
-            "type": "Catalog",
-            "stac_version": "1.1.0",
-            "id": "earthself",
-            "title": "EarthSelf",
-            "description": "All published results",
-        }
-        write_json(path, {**catalog, "links": links})
+            links.append({"rel": "item", "href": href(run), "type": "application/geo+json", "title": title})
 
 
 def _sync(path: Path) -> None:
