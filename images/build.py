@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGES = ("processing",)
+IMAGES = ("processing", "earthsignature", "airflow", "probes")
 BASE = "docker.io/library/debian:bookworm-slim"
 SOURCES = ("requirements.lock", "data_access", "images", "operators", "plugins", "dags")
 """What the images are made from; a build sees nothing else of the clone."""
@@ -35,6 +35,14 @@ _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 class CannotBuild(Exception):
     """Nothing was built; the message says what to do."""
+
+    exit_code = 1
+
+
+class NoBuilder(CannotBuild):
+    """No program that builds images is here."""
+
+    exit_code = 69
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,11 @@ class Builder:
     name: str
     """`podman`, `buildah` or `docker`."""
 
-    def run(self, *words: str, input: bytes | None = None) -> str:  # noqa: A002 - subprocess's own name
-        """Give what a command says; raises `CannotBuild` with what it complained about."""
-        done = subprocess.run([self.name, *words], input=input, capture_output=True, check=False)
+    def pull(self, reference: str) -> None:
+        """Fetch an image; raises `CannotBuild` with what the builder complained about."""
+        done = subprocess.run([self.name, "pull", "-q", reference], capture_output=True, check=False)
         if done.returncode:
-            complaint = done.stderr.decode(errors="replace").strip()
-            raise CannotBuild(f"{self.name} {words[0]} ended with {done.returncode}:\n{complaint[-4000:]}")
-        return done.stdout.decode()
+            raise CannotBuild(f"{self.name} pull {reference} ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-4000:]}")
 
     def build(self, containerfile: Path, where: Where, words: Sequence[str]) -> None:
         """Build; what it says goes to standard error as it comes."""
@@ -111,12 +117,12 @@ class Builder:
     def facts(self, reference: str) -> tuple[str, str, int] | None:
         """Give an image's id, digest and bytes; None for one that is not in the builder's store."""
         if self.name == "buildah":
-            # buildah says sizes for people only
             said = subprocess.run(["buildah", "inspect", "--type", "image", reference], capture_output=True, check=False)
             if said.returncode:
                 return None
             about = json.loads(said.stdout)
-            return f"sha256:{about['FromImageID']}", about["FromImageDigest"], 0
+            layers = json.loads(about["Manifest"])["layers"]
+            return f"sha256:{about['FromImageID']}", about["FromImageDigest"], sum(int(layer["size"]) for layer in layers)
         said = subprocess.run([self.name, "image", "inspect", reference], capture_output=True, check=False)
         if said.returncode:
             return None
@@ -126,13 +132,13 @@ class Builder:
 
 
 def builder(name: str | None = None) -> Builder:
-    """Find one; raises `CannotBuild` with how to get it."""
+    """Find one; raises `NoBuilder` with how to get it."""
     for each in (name,) if name else ("podman", "buildah", "docker"):
         if shutil.which(each) and (
             each != "docker" or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
         ):
             return Builder(each)
-    raise CannotBuild(f"there is no {name} here, or it does not answer" if name else HOW_TO_GET)
+    raise NoBuilder(f"there is no {name} here, or it does not answer" if name else HOW_TO_GET)
 
 
 def commit() -> Commit:
@@ -168,8 +174,9 @@ def context() -> Iterator[Path]:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+        trusting = {"UV_SYSTEM_CERTS": "1", **os.environ}
         uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--target", str(folder / "uv"), "--python-platform"]
-        subprocess.run([*uv, f"{machine}-manylinux_2_28", "-c", "requirements.lock", "uv"], cwd=ROOT, check=True)
+        subprocess.run([*uv, f"{machine}-manylinux_2_28", "-c", "requirements.lock", "uv"], cwd=ROOT, env=trusting, check=True)
         yield folder
 
 
@@ -189,7 +196,7 @@ def base_digest(tool: Builder, base: str) -> str:
     """Have the base in the builder's store and give its digest, for the label."""
     there = tool.facts(base)
     if there is None:
-        tool.run("pull", "-q", base)
+        tool.pull(base)
         there = tool.facts(base)
     return there[1] if there else ""
 
@@ -254,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             built = {name: build(tool, name, f"{given.prefix}{name}:{given.tag}", where) for name in given.names or IMAGES}
     except CannotBuild as error:
         sys.stderr.write(f"{error}\n")
-        return 1
+        return error.exit_code
     said = json.dumps({name: asdict(one) for name, one in built.items()}, indent=1) if given.json else "\n".join(map(line, built.values()))
     sys.stdout.write(said + "\n")
     return 0
