@@ -41,6 +41,7 @@ class Image:
     """A built image that the cluster has, too."""
 
     reference: str
+    commit: str
     config: dict
     sbom: dict
 
@@ -96,6 +97,7 @@ def base(tool: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def image(cluster_config, loader, tool, base, tmp_path_factory) -> Image:
     folder = tmp_path_factory.mktemp("image")
+    commit = command("git", "rev-parse", "HEAD").strip()
     options = ["--base", base, "--with", tool, "--tag", "test", "--out", str(folder), "--json"]
     built = json.loads(command(sys.executable, "images/build.py", "processing", *options))["processing"]
     config = json.loads(command(tool, "image", "inspect", built["reference"]))[0]["Config"]
@@ -104,7 +106,7 @@ def image(cluster_config, loader, tool, base, tmp_path_factory) -> Image:
     command(tool, "rm", container)
     command(*loader, built["reference"], str(folder / "root.tar"), json.dumps(config))
     (folder / "root.tar").unlink()
-    return Image(built["reference"], config, json.loads(Path(built["sbom"]).read_text()))
+    return Image(built["reference"], commit, config, json.loads(Path(built["sbom"]).read_text()))
 
 
 @pytest.fixture
@@ -219,8 +221,7 @@ def test_a_pod_may_do_nothing_but_its_work(in_pod, shared):
 
 def test_an_image_says_what_it_is_and_what_is_in_it(image, base, in_pod, shared):
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in image.config["Labels"].items()}
-    head = command("git", "rev-parse", "HEAD").strip()
-    assert labels["revision"].removesuffix("-dirty") == head
+    assert labels["revision"].removesuffix("-dirty") == image.commit
     assert labels["licenses"] == "Apache-2.0"
     assert labels["base.name"] == base
     assert re.fullmatch("sha256:[0-9a-f]{64}", labels["base.digest"])
