@@ -176,7 +176,9 @@ def context() -> Iterator[Path]:
         machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
         trusting = {"UV_SYSTEM_CERTS": "1", **os.environ}
         uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--target", str(folder / "uv"), "--python-platform"]
-        subprocess.run([*uv, f"{machine}-manylinux_2_28", "-c", "requirements.lock", "uv"], cwd=ROOT, env=trusting, check=True)
+        wanted = [f"{machine}-manylinux_2_28", "-c", "requirements.lock", "uv"]
+        if subprocess.run([*uv, *wanted], cwd=ROOT, env=trusting, check=False).returncode:
+            raise CannotBuild("uv could not be had for the image's machine; what it said stands above")
         yield folder
 
 
