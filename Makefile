@@ -1,6 +1,6 @@
 # Everything lands in this folder: .venv (packages), .venv-bench and .venv-pgstac (peers of the benchmarks), .earthself (state).
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status bench lint format lock train clean
+.PHONY: help demo test up down status bench images lint format lock train clean
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 PY := .venv/bin/python
 MEMBERS := data_access images/earthsignature images/processing operators plugins client deploy/local
 READY := .venv/.ready
-CODE := $(MEMBERS) dags tests bench docs/examples
+CODE := $(MEMBERS) images dags tests bench docs/examples
 export UV_COMPILE_BYTECODE := 1
 export UV_NO_PROGRESS := 1
 # Trust what the machine trusts, as pip does: networks with a certificate authority of their own are common.
@@ -58,18 +58,22 @@ bench: $(READY) .venv-bench/.ready .venv-pgstac/.ready ## measure against peers:
 	@$(PY) -m uv pip sync -q --python .venv-pgstac/bin/python --require-hashes bench/pgstac.lock
 	@touch $@
 
+images: $(READY) ## build container images and their SBOMs with podman, buildah or docker (ONLY=processing BASE=name@digest)
+	@$(PY) images/build.py $(ONLY) $(if $(BASE),--base "$(BASE)")
+
 lint: $(READY) ## format, rules, types, direction of imports
 	@.venv/bin/ruff format --check $(CODE)
 	@.venv/bin/ruff check $(CODE)
-	@.venv/bin/mypy $(addsuffix /earthself,$(MEMBERS))
+	@.venv/bin/mypy $(addsuffix /earthself,$(MEMBERS)) images/build.py
 	@.venv/bin/lint-imports
 
 format: $(READY) ## put the code into the house's format
 	@.venv/bin/ruff format $(CODE)
 	@.venv/bin/ruff check --fix $(CODE)
 
-lock: $(READY) ## make the locks anew from requirements.in, bench/requirements.in and bench/pgstac.in
+lock: $(READY) ## make the locks anew from requirements.in, images/sbom.in, bench/requirements.in and bench/pgstac.in
 	@$(PY) -m uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+	@$(PY) -m uv pip compile -q images/sbom.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o images/sbom.lock
 	@$(PY) -m uv pip compile -q bench/requirements.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o bench/requirements.lock
 	@$(PY) -m uv pip compile -q bench/pgstac.in --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o bench/pgstac.lock
 

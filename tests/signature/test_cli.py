@@ -43,6 +43,12 @@ def write(folder, **contents):
     return paths
 
 
+def test_a_server_is_asked_whether_it_can_do_its_work(server):
+    assert run("health").stdout == f"{server.target} serves\n"
+    assert lines(run("health", "--json")) == [{"server": server.target, "serving": True}]
+    assert "127.0.0.1:1 does not answer" in run("health", "--server", "127.0.0.1:1", code=75).output
+
+
 def test_a_feature_and_its_rasters_go_in_and_come_out(tmp_path):
     paths = write(tmp_path, **layers(CODES), flags=geotiff(np.zeros((50, 60), "uint8")))
     document = tmp_path / "product.geojson"

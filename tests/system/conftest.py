@@ -39,4 +39,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.timeout(READY_WITHIN + 120))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(READY_WITHIN + 120))

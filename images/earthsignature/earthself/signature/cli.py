@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from earthself.data.errors import EarthSelfError
 from earthself.signature import maintenance, tokens
-from earthself.signature.errors import BadSetting
+from earthself.signature.errors import BadSetting, Unavailable
 from earthself.signature.limits import USUAL, Limits
 from earthself.signature.maintenance import ingest_many
 from earthself.signature.terminal import HOME, Database, Home, Json
@@ -171,6 +171,15 @@ def list_products(
         for feature in found:
             said = feature["properties"]
             _say(feature if as_json else f"{said['creation_date']:<27} {said['cloud_cover']:5.1f} %  {feature['id']}")
+
+
+@app.command()
+def health(*, server: Server = _SERVER, tls: Tls = False, tls_ca: TlsCa = None, timeout: Timeout = 5, as_json: Json = False) -> None:
+    """Ask a server whether it can do its work, store and database included; ends with 75 where not. It needs no token."""
+    with _errors(as_json), _client(server, tls, timeout, tls_ca) as client:
+        if not client.health():
+            raise Unavailable(f"EarthSignature at {server} does not answer, or cannot read its store; its own log says why")
+        _say({"server": server, "serving": True} if as_json else f"{server} serves")
 
 
 @app.command()
