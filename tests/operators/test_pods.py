@@ -204,6 +204,7 @@ def template(**container):
         ),
         ({"image": "Nonsense:::"}, AirflowFailException, "cannot be had|refuses"),
         ({"command": ["/no/such/program"]}, AirflowFailException, "cannot be started|cannot be made"),
+        ({"command": None, "step": "indices"}, AirflowFailException, r"cannot be (started|made) .*\"python\""),
         (
             {"pod_template": {"spec": {"nodeSelector": {"moon": "full"}}}, "start_seconds": 3},
             TemporaryFailure,

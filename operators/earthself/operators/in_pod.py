@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -133,7 +134,8 @@ class PodStep:
         files = {_SOURCES: wanted.sources} if wanted.sources is not None else {}
         step = Step(
             image=wanted.image,
-            command=run.command,
+            # An installed step is started by the image's own Python, not by that of the worker.
+            command=["python", *run.command[1:]] if run.command[:1] == [sys.executable] else run.command,
             arguments=run.arguments,
             env=open_env | run.variables(SCRATCH) | ({"EARTHSELF_SOURCES": str(SECRETS / _SOURCES)} if files else {}),
             secret_env=sorted(hidden),
