@@ -50,7 +50,10 @@ with DAG(
     dag_display_name="EarthSignature monitor",
     description="Signs new products over configured areas and stores them in EarthSignature, daily and when they appear",
     doc_md=__doc__,
-    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("15 4 * * *", timezone="UTC"), assets=new_products),
+    # Zero, since Airflow takes False for "at once, if it is no more than a tenth of a day late", also when somebody unpauses it.
+    schedule=AssetOrTimeSchedule(
+        timetable=CronTriggerTimetable("15 4 * * *", timezone="UTC", run_immediately=timedelta(0)), assets=new_products
+    ),
     catchup=False,
     is_paused_upon_creation=True,
     tags=["earthself", "land cover"],

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,7 +95,7 @@ def task(context):
         made = context(index)
         name = "t" if index < 0 else f"t_{index}"
         states = {made["ti"].run_id: {name: "running"}}
-        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=None, get_task_states=lambda **_: states)
+        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=datetime.now(UTC), get_task_states=lambda **_: states)
         return made | {"run_id": made["ti"].run_id, "dag": SimpleNamespace()}
 
     return make
@@ -132,6 +133,8 @@ def test_a_step_in_a_pod_reads_its_input_and_leaves_a_catalogue(kube, task, foun
     assert reference["count"] == 1
     assert (workspace / "runs/a_dag/manual__1/work/mine/one/one.json").is_file()
     assert " 50 % catalog.json" in lines(logs)
+    account = json.loads((workspace / "runs/a_dag/manual__1/work/steps/t/run.json").read_text())
+    assert re.search(r"busybox:1@sha256:[0-9a-f]{64}$", account["image"])
     kube.wait(lambda: not kube.left())
 
 
@@ -301,6 +304,17 @@ def test_a_full_namespace_is_waited_for(kube, task):
     assert step().resume(task(), asyncio.run(fire()))["count"] == 1
 
 
+def test_the_time_of_a_task_runs_while_it_waits_for_room(kube, task):
+    kube.kubectl("create", "quota", "none", "--hard=pods=0")
+    operator = step(execution_timeout=timedelta(seconds=5), env={"MY_TOKEN": "x"})
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task())
+    event = asyncio.run(fired(again(deferred.value.trigger)))
+    with pytest.raises(TemporaryFailure, match=r"its time is over .*exceeded quota"):
+        operator.resume(task(), event)
+    kube.wait(lambda: not kube.left())
+
+
 def test_the_next_try_takes_on_the_pod_of_a_worker_that_died(kube, task):
     script = "echo begun; sleep 5;" + COPY
     with pytest.MonkeyPatch.context() as patch:
@@ -383,8 +397,6 @@ def test_a_killed_task_takes_its_pod_along_even_if_the_step_does_not_listen(kube
 
 
 def test_what_nobody_waits_for_is_reaped_and_nothing_else(kube, task, monkeypatch):
-    from datetime import timedelta
-
     from earthself.operators import ReapPodsOperator
 
     monkeypatch.setattr("earthself.operators.in_pod.PodStep._take_away", died)

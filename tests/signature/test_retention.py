@@ -128,11 +128,11 @@ def test_an_age_beyond_the_calendar_is_refused(store, monkeypatch, age):
 
 def test_the_years_of_the_calendar_are_drawn(open_store, tmp_path):
     from earthself.signature.coverage import coverage_of, draw
-    from earthself.signature.described import rows_of
+    from earthself.signature.described import read_rows
 
     store = open_store(tmp_path / "calendar")
     dates = ("0001-01-01T00:00:00Z", "0001-03-01T00:00:00Z")
-    store.catalog.insert_new(rows_of([json.dumps(feature(date, creation_date=date)).encode() for date in dates], NOW)[0])
+    store.catalog.insert_new(read_rows([json.dumps(feature(date, creation_date=date)).encode() for date in dates], NOW)[0])
     coverage = coverage_of(stored for batch in store.catalog.snapshot() for stored in batch)
     assert coverage.described == {"0001-01": 1, "0001-03": 1}
     draw(coverage, tmp_path / "picture.png")
@@ -150,13 +150,13 @@ def test_a_path_that_cannot_be_written_is_one_sentence(store, tmp_path, monkeypa
 
 def test_a_single_small_product_is_seen_on_a_map_of_the_world(open_store, tmp_path):
     from earthself.signature.coverage import coverage_of, draw
-    from earthself.signature.described import rows_of
+    from earthself.signature.described import read_rows
     from shapely.geometry import box, mapping
 
     store = open_store(tmp_path / "world")
     at = ((-170, -60), (100, 20), (170, 70), (15, 48))
     documents = [feature(f"{west}") | {"geometry": mapping(box(west, south, west + 0.01, south + 0.01))} for west, south in at]
-    store.catalog.insert_new(rows_of([json.dumps(document).encode() for document in documents], NOW)[0])
+    store.catalog.insert_new(read_rows([json.dumps(document).encode() for document in documents], NOW)[0])
     draw(coverage_of(stored for batch in store.catalog.snapshot() for stored in batch), tmp_path / "picture.png")
     pixels = matplotlib.image.imread(tmp_path / "picture.png")[:600, :740, :3]
     violet = (np.abs(pixels - np.array([0x44, 0x01, 0x54]) / 255) < 0.05).all(axis=-1)  # one product

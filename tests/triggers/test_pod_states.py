@@ -111,3 +111,18 @@ def test_a_program_that_the_image_does_not_have_never_starts():
 
 def test_a_new_pod_has_been_seen_by_nobody():
     assert look({"metadata": {}, "status": {}}, "step").stage == "queued"
+
+
+@pytest.mark.parametrize(
+    ("image_id", "image"),
+    [
+        ("r.example.org/mine@sha256:ab", "r.example.org/mine@sha256:ab"),
+        ("docker-pullable://r.example.org/mine@sha256:ab", "r.example.org/mine@sha256:ab"),
+        ("sha256:ab", "mine:1@sha256:ab"),
+        ("", "mine:1"),
+    ],
+)
+def test_the_image_is_named_with_the_digest_that_the_node_found(image_id, image):
+    found = pod(container=ended())
+    found["status"]["containerStatuses"][0]["imageID"] = image_id
+    assert look(found, "step").image == image

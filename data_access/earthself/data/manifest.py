@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib import metadata, resources
@@ -122,6 +122,8 @@ class Manifest:
     """Commit of the code, with `-dirty` where files differ from it; None takes `code_commit()`."""
     image: str | None = None
     """Image with digest; None takes what EARTHSELF_IMAGE says."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Image with digest by step, of those that ran in pods."""
 
     def to_dict(self) -> dict[str, Any]:
         """The document, checked; raises `BadInput` for anything that the schema refuses."""
@@ -134,6 +136,7 @@ class Manifest:
                 "versions": dict(code_versions() if self.code is None else self.code),
                 "commit": self.commit or code_commit(),
                 "image": self.image or os.environ.get(IMAGE_VARIABLE) or None,
+                "images": dict(self.images),
             },
             "parameters": dict(self.parameters),
             "legend": self.legend,

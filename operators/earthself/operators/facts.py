@@ -90,6 +90,8 @@ class Facts:
     """From providers."""
     pixels: int
     """10 m pixels signed in this run."""
+    images: Mapping[str, str]
+    """Image with digest by step, of those that ran in pods."""
 
     @property
     def status(self) -> str:
@@ -159,6 +161,7 @@ def gather(run: RunFolder) -> Facts:
         phases=_phases(steps),
         bytes_read=int(_total(steps, "bytes_read")),
         pixels=int(_total(steps, "pixels", only="sign")),
+        images={str(step["step"]): str(step["image"]) for step in steps.values() if step.get("image")},
     )
 
 

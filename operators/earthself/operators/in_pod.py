@@ -178,7 +178,7 @@ class PodStep:
         if end.said and not run.result.is_file():
             (run.folder / "result.json").write_text(end.said, encoding="utf-8")
         code = int(end.exit_code or 0)
-        return Ended(Outcome(code, end.seconds, 0.0, 0, end.killed_for_memory, stopped=False), self.tail)
+        return Ended(Outcome(code, end.seconds, 0.0, 0, end.killed_for_memory, stopped=False), self.tail, end.image or None)
 
 
 def hand_over(folders: list[Path]) -> None:

@@ -241,6 +241,7 @@ def _write_manifest(known: Facts, result: Mapping[str, Any], folder: Path) -> No
         title=known.request.get("title"),
         superseded=known.superseded,
         warnings=known.warnings,
+        images=known.images,
     ).write(folder / files["manifest"])
 
 

@@ -265,7 +265,7 @@ class ProcessingStepOperator(EarthSelfOperator):
         if run.result.is_file():
             shutil.copyfile(run.result, run.folder / "result.json")
         document = step_output.result_document(run.folder / "result.json", run.name, outcome.exit_code)
-        account = {"step": run.name, "try_number": context["ti"].try_number, **asdict(outcome), "document": document}
+        account = {"step": run.name, "try_number": context["ti"].try_number, **asdict(outcome), "image": ended.image, "document": document}
         accounts.ended(run.folder, account)
         step_output.raise_for(run.name, outcome, document, list(ended.tail), run.resources)
         reference = step_output.put_in_place(run.source, run.made, run.output, document, run.name)
@@ -293,6 +293,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             return None
         from earthself.hooks.eodag import EodagHook
 
+        self.log.info("A pod shares no provider account with the workers of this machine: it opens a session of its own")
         return replace(EodagHook(self.eodag_conn_id).config(), broker="").to_json()
 
     def _remember(self, context: Context, run: StepRun, outcome: Outcome, document: dict[str, Any]) -> None:

@@ -83,6 +83,8 @@ class Ended:
     """Exit code, and what it used."""
     tail: Sequence[str]
     """The last lines that it said, for an error that has no better words."""
+    image: str | None = None
+    """The image that it ran from, with its digest; None for a process here."""
 
 
 def program(step: str | None, command: Sequence[str] | None, image: str | None) -> list[str]:

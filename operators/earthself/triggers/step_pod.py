@@ -51,15 +51,20 @@ class StepPodTrigger(BaseTrigger):
             async with Cluster(self.conn_id) as cluster:
                 life = Life(cluster, Plan(**self.plan), say=say, note=self.log.info, place=Place(**self.place))
                 pause = _FIRST_PAUSE
-                while life.plan.uid is None and not await life.make():
+                end = None
+                while end is None and life.plan.uid is None and not await life.make():
                     await asyncio.sleep(pause)
-                    pause = min(1.5 * pause, _LONGEST_PAUSE)
-                end = await life.follow()
+                    pause, end = min(1.5 * pause, _LONGEST_PAUSE), life.late()
+                end = end or await life.follow()
                 event: dict[str, Any] = {
                     "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": tail,
                 }  # fmt: skip
         except EarthSelfError as error:
             event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code}
+        except Exception as error:
+            # Airflow would fail the task without a word to its operator; so the next try takes on the pod.
+            self.log.exception("the wait for a step's pod failed")
+            event = {"error": f"{type(error).__name__}: {error}", "retry": True, "exit_code": 75}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from earthself.hooks.cluster import Cluster, ClusterAway, ClusterError, Exists, NotFound, Object, QuotaUsedUp
+from earthself.hooks.cluster import Cluster, ClusterAway, ClusterError, Exists, Object, QuotaUsedUp
 from earthself.triggers.pods.lines import Place, Reading
 from earthself.triggers.pods.look import Look, look
 
@@ -133,6 +133,12 @@ class Life:
                 await self._own(pod)
             return True
 
+    def late(self) -> Look | None:
+        """How it ends where its time is over, None while it is not."""
+        if self.plan.deadline is None or time.time() < self.plan.deadline:
+            return None
+        return replace(self.seen, stage="overdue", why=f"its time is over (execution_timeout); {self.seen.why or self.seen.stage}")
+
     async def follow(self, seconds: float | None = None) -> Look | None:
         """Wait for the end and say the step's lines meanwhile; None when the seconds are over before. A pod that cannot start is an end."""
         over = None if seconds is None else time.time() + seconds
@@ -147,8 +153,8 @@ class Life:
                 self._changed.clear()
                 if watching.done():
                     break
-                if self.plan.deadline is not None and time.time() >= self.plan.deadline:
-                    return replace(self.seen, stage="overdue", why="its time is over (execution_timeout)")
+                if late := self.late():
+                    return late
                 limit = self._start_limit()
                 if limit is not None and time.time() >= limit:
                     return Look("hopeless", f"it did not start within {self.plan.start_seconds:g} s: {self.seen.why}")
@@ -227,11 +233,10 @@ class Life:
                     self.place = reading.place
                     if text is not None:
                         self._say(text)
-            except NotFound:
-                if last:
-                    return
             except ClusterAway:
                 last = False
+            except ClusterError:  # no log yet, or none any more
+                pass
             if last:
                 return
             await asyncio.sleep(_NO_LOG_PAUSE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Look:
     """The termination message."""
     seconds: float = 0.0
     """How long the step's container ran, by the node's clock."""
+    image: str = ""
+    """What it ran from, with the digest that the node found."""
 
 
 _NO_SUCH_IMAGE = re.compile(
@@ -58,7 +60,7 @@ def look(pod: dict[str, Any], container: str) -> Look:
     own = next((one for one in states if one.get("name") == container), None)
     ended = ((own or {}).get("state") or {}).get("terminated")
     if ended:
-        return _ended(pod, ended)
+        return replace(_ended(pod, ended), image=_image(own or {}))
     if pod["metadata"].get("deletionTimestamp"):
         return Look("interrupted", "the pod is being deleted from outside")
     if status.get("phase") in ("Failed", "Succeeded"):
@@ -122,6 +124,12 @@ def _starting(states: Iterable[dict[str, Any]]) -> Look:
         if reason not in ("", "ContainerCreating", "PodInitializing"):
             return Look("starting", why)
     return Look("starting", "the node prepares it")
+
+
+def _image(own: dict[str, Any]) -> str:
+    """Put name and digest together: what came from a registry has both, what was loaded by hand the digest only."""
+    name, found = str(own.get("image") or ""), str(own.get("imageID") or "").removeprefix("docker-pullable://")
+    return found if "@" in found or not name else f"{name}@{found}" if found else name
 
 
 def _condition(status: dict[str, Any], name: str) -> bool:
