@@ -35,28 +35,25 @@ class Cloud:
     """How long a worker stays with a pod that runs, seconds; then the triggerer waits."""
 
 
-def known(conn_id: str) -> bool:
-    """Whether there is such a connection."""
+def cloud(conn_id: str | None) -> Cloud:
+    """Read a connection; raises `BadRequest` for one that is not there or says something else."""
+    found = cloud_if_known(name := conn_id or DEFAULT_CONN_ID)
+    if found is None:
+        raise BadRequest(
+            f"there is no connection {name!r}; make one of type Kubernetes, its extra field `earthself` is described in docs/pods.md"
+        )
+    return found
+
+
+def cloud_if_known(name: str) -> Cloud | None:
+    """Read a connection, None where there is none of that name; raises `BadRequest` for one that says something else."""
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        BaseHook.get_connection(conn_id)
+        extra = dict(BaseHook.get_connection(name).extra_dejson)
     except AirflowNotFoundException:
-        return False
-    return True
-
-
-def cloud(conn_id: str | None) -> Cloud:
-    """Read a connection; raises `BadRequest` for one that is not there or says something else."""
-    from airflow.sdk import BaseHook
-
-    name = conn_id or DEFAULT_CONN_ID
-    if not known(name):
-        raise BadRequest(
-            f"there is no connection {name!r}; make one of type Kubernetes, its extra field `earthself` is described in docs/pods.md"
-        )
-    extra = dict(BaseHook.get_connection(name).extra_dejson)
+        return None
     said = extra.get("earthself") or {}
     try:
         said = json.loads(said) if isinstance(said, str) else said

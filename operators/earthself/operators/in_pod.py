@@ -21,6 +21,7 @@ from earthself.operators.step_run import Ended, StepRun
 from earthself.triggers.pods.life import Life, Plan
 from earthself.triggers.pods.lines import Place
 from earthself.triggers.pods.look import Look
+from earthself.triggers.pods.spoken import Spoken
 from earthself.triggers.step_pod import StepPodTrigger
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PodStep:
         self._life: Life | None = None
         self.gone = False
         """Whether the pod has been taken away, so that nothing uses its folders any more."""
-        self.tail: list[str] = []
+        self._spoken = Spoken(log.info)
 
     def begin(self, context: Context, wanted: Wanted, stage: Callable[[], None]) -> Ended:
         """Make the pod, or take on the one that an earlier try made, and stay with it for a while; raises `Deferred` after that."""
@@ -77,7 +78,7 @@ class PodStep:
         """Go on where the triggerer fired."""
         if "error" in event:
             raise StepFailed(str(event["error"]), exit_code=int(event["exit_code"]), retry=bool(event["retry"]))
-        self.tail = [str(line) for line in event["tail"]]
+        self._spoken = Spoken(self._log.info, event["tail"])
         look = Look(**event["end"])
         return self._settled(asyncio.run(self._finish(Plan(**event["plan"]), look, Place(**event["place"]))))
 
@@ -92,7 +93,7 @@ class PodStep:
 
     async def _begin(self, plan: Plan, secret: dict[str, Any] | None, stage: Callable[[], None]) -> Look:
         async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
-            self._life = life = Life(cluster, plan, say=self._say, note=self._log.info)
+            self._life = life = Life(cluster, plan, say=self._spoken, note=self._log.info)
             if not await life.find():
                 stage()
                 if not await life.make(secret):
@@ -105,13 +106,13 @@ class PodStep:
 
     async def _finish(self, plan: Plan, end: Look, place: Place) -> Look:
         async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
-            self._life = life = Life(cluster, plan, say=self._say, note=self._log.info, place=place)
+            self._life = life = Life(cluster, plan, say=self._spoken, note=self._log.info, place=place)
             life.seen = end
             return await self._take_away(life, end)
 
     async def _remove(self, plan: Plan) -> None:
         async with Cluster(self._cloud.conn_id, self._cloud.extras) as cluster:
-            life = Life(cluster, plan, say=self._say, note=self._log.info)
+            life = Life(cluster, plan, say=self._spoken, note=self._log.info)
             life.seen = Look("running")  # it may: then it gets its grace
             await life.remove()
 
@@ -123,7 +124,7 @@ class PodStep:
         return end
 
     def _trigger(self, life: Life) -> StepPodTrigger:
-        return StepPodTrigger(plan=life.plan.to_dict(), conn_id=self._cloud.conn_id, place=asdict(life.place))
+        return StepPodTrigger(plan=life.plan.to_dict(), conn_id=self._cloud.conn_id, place=asdict(life.place), tail=self._spoken.tail)
 
     def _plan(self, context: Context, wanted: Wanted) -> tuple[Plan, dict[str, Any] | None]:
         ti, run = context["ti"], self._run
@@ -158,19 +159,11 @@ class PodStep:
             raise BadRequest(f"input {run.source} lies outside of the workspace {run.root}, which is all that a pod sees; copy it there")
         return [run.work] if run.source.is_relative_to(run.work) else [run.work, run.source]
 
-    def _say(self, line: str) -> None:
-        from earthself.triggers.pods.spoken import spoken
-
-        text = spoken(line)
-        self._log.info(text)
-        if text == line:
-            self.tail[:] = [*self.tail[-4:], line]
-
     def _settled(self, end: Look) -> Ended:
         """Say how the step ended as if it had been a process here."""
         run = self._run
-        if end.stage == "hopeless":
-            raise StepFailed(f"{run.name} did not run: {end.why}", exit_code=1, retry="it did not start within" in end.why)
+        if end.stage in ("hopeless", "unstarted"):
+            raise StepFailed(f"{run.name} did not run: {end.why}", exit_code=1, retry=end.stage == "unstarted")
         if end.stage == "overdue":
             raise StepFailed(f"{run.name} was ended: {end.why}", exit_code=143, retry=True)
         if end.stage == "interrupted":
@@ -178,7 +171,7 @@ class PodStep:
         if end.said and not run.result.is_file():
             (run.folder / "result.json").write_text(end.said, encoding="utf-8")
         code = int(end.exit_code or 0)
-        return Ended(Outcome(code, end.seconds, 0.0, 0, end.killed_for_memory, stopped=False), self.tail, end.image or None)
+        return Ended(Outcome(code, end.seconds, 0.0, 0, end.killed_for_memory, stopped=False), self._spoken.tail, end.image or None)
 
 
 def hand_over(folders: list[Path]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from earthself.operators.base import EarthSelfOperator
-from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud, known
+from earthself.operators.base import EarthSelfOperator, state_of
+from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud_if_known
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,10 +46,11 @@ class ReapPodsOperator(EarthSelfOperator):
         removed: list[str] = []
         kept = 0
         for name in self.clouds:
-            if not known(name):
+            where = cloud_if_known(name)
+            if where is None:
                 self.log.info(f"there is no connection {name}: nothing to look after")
                 continue
-            gone, left = asyncio.run(self._reap(context, cloud(name)))
+            gone, left = asyncio.run(self._reap(context, where))
             removed += gone
             kept += left
         self.log.info(f"{len(removed)} objects removed, {kept} pods belong to somebody")
@@ -71,7 +72,7 @@ class ReapPodsOperator(EarthSelfOperator):
                         kept.add(name)
                         continue
                     task = task_of(found)
-                    state = _state(context, task)
+                    state = state_of(context, task["dag_id"], task["run_id"], task["task_id"], task["map_index"]) if task else "not there"
                     if state in _ALIVE or name in kept:
                         kept.add(name)
                         continue
@@ -79,13 +80,3 @@ class ReapPodsOperator(EarthSelfOperator):
                     await cluster.delete(kind, where.namespace, name, uid=found["metadata"]["uid"])
                     removed.append(f"{kind}/{name}")
         return removed, len(kept)
-
-
-def _state(context: Context, task: dict[str, Any]) -> str:
-    """Ask Airflow how a task is; "not there" for one that it does not know (any more)."""
-    if not task:
-        return "not there"
-    index = int(task["map_index"])
-    states = context["ti"].get_task_states(dag_id=task["dag_id"], task_ids=[task["task_id"]], run_ids=[task["run_id"]], map_index=index)
-    key = task["task_id"] if index < 0 else f"{task['task_id']}_{index}"
-    return str(states.get(task["run_id"], {}).get(key) or "not there")

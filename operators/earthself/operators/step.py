@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
 from earthself.operators import environment, step_output
-from earthself.operators.base import EarthSelfOperator, map_index
+from earthself.operators.base import EarthSelfOperator, map_index, state_of
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
 from earthself.operators.step_run import Ended, StepRun, arguments, inputs_of, output_folder, program
-from earthself.triggers.pods.spoken import spoken
+from earthself.triggers.pods.spoken import Spoken
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _RUNTIMES = ("local", "pod")
 _GRACE_SECONDS = 4.0  # Airflow's supervisor kills a task 5 s after SIGTERM
-_TAIL_LINES = 5
 _START_SECONDS = 600.0
 
 
@@ -209,7 +208,7 @@ class ProcessingStepOperator(EarthSelfOperator):
         from earthself.operators._process import StepProcess
 
         self._stage(run)
-        tail: list[str] = []
+        spoken = Spoken(self.log.info)
         scratch = run.staging / "scratch"
         scratch.mkdir()
         with (run.folder / "log").open("w", encoding="utf-8") as log, self._sources() as sources:
@@ -217,10 +216,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             def on_line(line: str) -> None:
                 log.write(line + "\n")
                 log.flush()
-                text = spoken(line)
-                self.log.info(text)
-                if text == line:
-                    tail[:] = [*tail[1 - _TAIL_LINES :], line]
+                spoken(line)
 
             own = {name: str(value) for name, value in self.env.items()}
             env = environment.for_steps(os.environ) | run.variables(scratch) | sources | own
@@ -228,7 +224,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             if self._stopped:
                 raise StepFailed(f"{run.name} was stopped before it began", exit_code=143, retry=True)
             outcome = self._process.run(on_line)
-        return Ended(outcome, tail)
+        return Ended(outcome, spoken.tail)
 
     def _run_in_pod(self, context: Context, run: StepRun) -> Ended:
         from earthself.operators.clouds import cloud
@@ -252,7 +248,9 @@ class ProcessingStepOperator(EarthSelfOperator):
         try:
             return self._pod.begin(context, wanted, stage)
         except Deferred as deferred:
-            if not _wanted(context):
+            # Airflow tells a worker only every few seconds, and lets no task wait that a person has ended.
+            ti = context["ti"]
+            if state_of(context, ti.dag_id, ti.run_id, ti.task_id, run.index) != "running":
                 self._pod.kill()
                 raise StepFailed(f"{run.name} was ended by a person while it ran", exit_code=143, retry=False) from None
             self.defer(trigger=deferred.trigger, method_name="resume")
@@ -326,13 +324,6 @@ class ProcessingStepOperator(EarthSelfOperator):
                 history.add(record)
         except OperatorError as error:
             self.log.warning(f"not remembered for later estimates: {error}")
-
-
-def _wanted(context: Context) -> bool:
-    """Whether the task is to go on: Airflow tells a worker only every few seconds, and refuses to let one wait that a person has ended."""
-    ti, index = context["ti"], map_index(context)
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=index)
-    return str(states.get(ti.run_id, {}).get(ti.task_id if index < 0 else f"{ti.task_id}_{index}")) == "running"
 
 
 def _version(step: str | None) -> str:

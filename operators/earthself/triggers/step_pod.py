@@ -10,7 +10,6 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from earthself.data.errors import EarthSelfError
 
-_TAIL_LINES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 15.0
 
 
@@ -20,36 +19,36 @@ class StepPodTrigger(BaseTrigger):
     :param plan: `earthself.triggers.pods.life.Plan` as a dict.
     :param conn_id: Kubernetes connection.
     :param place: how far the log was read, as a dict.
+    :param tail: the last lines that the worker read.
     """
 
-    def __init__(self, *, plan: dict[str, Any], conn_id: str, place: dict[str, Any]) -> None:
+    def __init__(self, *, plan: dict[str, Any], conn_id: str, place: dict[str, Any], tail: list[str] | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.plan = plan
         self.conn_id = conn_id
         self.place = place
+        self.tail = tail or []
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make it again in the triggerer."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {"plan": self.plan, "conn_id": self.conn_id, "place": self.place}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "plan": self.plan,
+            "conn_id": self.conn_id,
+            "place": self.place,
+            "tail": self.tail,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the end."""
         from earthself.hooks.cluster import Cluster
         from earthself.triggers.pods.life import Life, Plan
         from earthself.triggers.pods.lines import Place
-        from earthself.triggers.pods.spoken import spoken
+        from earthself.triggers.pods.spoken import Spoken
 
-        tail: list[str] = []
-
-        def say(line: str) -> None:
-            text = spoken(line)
-            self.log.info(text)
-            if text == line:
-                tail[:] = [*tail[1 - _TAIL_LINES :], line]
-
+        spoken = Spoken(self.log.info, self.tail)
         try:
             async with Cluster(self.conn_id) as cluster:
-                life = Life(cluster, Plan(**self.plan), say=say, note=self.log.info, place=Place(**self.place))
+                life = Life(cluster, Plan(**self.plan), say=spoken, note=self.log.info, place=Place(**self.place))
                 pause = _FIRST_PAUSE
                 end = None
                 while end is None and life.plan.uid is None and not await life.make():
@@ -57,7 +56,7 @@ class StepPodTrigger(BaseTrigger):
                     pause, end = min(1.5 * pause, _LONGEST_PAUSE), life.late()
                 end = end or await life.follow()
                 event: dict[str, Any] = {
-                    "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": tail,
+                    "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": spoken.tail,
                 }  # fmt: skip
         except EarthSelfError as error:
             event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code}

@@ -27,7 +27,7 @@ MANAGED = {"app.kubernetes.io/managed-by": "earthself"}
 _GONE_SECONDS = 90.0
 _LAST_LINES_SECONDS = 30.0
 _NO_LOG_PAUSE = 0.3
-_GRACE = {"ended": 1, "interrupted": 1, "queued": 0, "starting": 0, "hopeless": 0}
+_GRACE = {"ended": 1, "interrupted": 1, "queued": 0, "starting": 0, "hopeless": 0, "unstarted": 0}
 """Seconds that a pod gets to end whose step does not run (any more); what runs gets the pod's own."""
 
 
@@ -157,7 +157,7 @@ class Life:
                     return late
                 limit = self._start_limit()
                 if limit is not None and time.time() >= limit:
-                    return Look("hopeless", f"it did not start within {self.plan.start_seconds:g} s: {self.seen.why}")
+                    return Look("unstarted", f"it did not start within {self.plan.start_seconds:g} s: {self.seen.why}")
                 if over is not None and time.time() >= over:
                     return None
             end = watching.result()
@@ -259,6 +259,11 @@ class Life:
         await self._cluster.patch("secrets", self.plan.namespace, str(self.plan.secret), {"metadata": {"ownerReferences": [owner]}})
 
     async def _gone(self) -> None:
-        async with asyncio.timeout(_GONE_SECONDS):
-            async for _ in self._cluster.states(self.plan.namespace, self.plan.name):
-                continue
+        try:
+            async with asyncio.timeout(_GONE_SECONDS):
+                async for _ in self._cluster.states(self.plan.namespace, self.plan.name):
+                    continue
+        except TimeoutError as error:
+            raise ClusterAway(
+                f"pod {self.plan.name}, which an earlier try left, is still there {_GONE_SECONDS:g} s after its deletion; check its node"
+            ) from error

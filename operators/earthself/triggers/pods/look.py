@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-Stage = Literal["queued", "starting", "running", "ended", "interrupted", "hopeless", "overdue"]
+Stage = Literal["queued", "starting", "running", "ended", "interrupted", "hopeless", "unstarted", "overdue"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Look:
 
     stage: Stage
     """queued: no node has taken it; starting: a node has; ended: the step's own exit; interrupted: something ended it that was not the
-    step; hopeless: it cannot start as it is; overdue: it had to end before now."""
+    step; hopeless: it cannot start as it is; unstarted: it did not in the time that it had; overdue: it had to end before now."""
     why: str = ""
     """What the cluster says about it, in its own words."""
     patient: bool = False
