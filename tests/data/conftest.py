@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from earthself.data.broker import LocalBroker
+from earthself.data.broker import Broker, LocalBroker, RemoteBroker
 from earthself.data.catalogue import Catalogue
 from earthself.data.login import Logins
 from earthself.data.query import SourceConfig
@@ -20,6 +21,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from provider import Provider
+from served import TOKEN, in_thread
 
 settings.register_profile("data", max_examples=40, deadline=None)
 settings.load_profile("data")
@@ -52,10 +54,31 @@ def catalogues() -> dict[str, Catalogue]:
 
 
 @pytest.fixture
-def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: dict[str, Catalogue]) -> Iterator[Callable[..., Sources]]:
+def broker_kind() -> str:
+    """How workers share accounts: by `folder`, or by `service`; a test file that tries both has a fixture of this name."""
+    return "folder"
+
+
+@pytest.fixture
+def sources(
+    provider: Provider, slept: list[float], tmp_path: Path, catalogues: dict[str, Catalogue], broker_kind: str
+) -> Iterator[Callable[..., Sources]]:
     """Make sources that know the provider as `hostile`; with `timeout=QUICK` they give stalled servers up soon."""
     made: list[Sources] = []
     waited: list[float] = []
+    services: dict[Path, str] = {}
+    running = ExitStack()
+
+    def clock() -> float:
+        return time.time() + sum(slept) + sum(waited)
+
+    def shared(folder: Path | None) -> Broker:
+        if broker_kind == "folder" or folder is None:
+            return LocalBroker(folder, clock=clock, sleep=waited.append)
+        if folder not in services:
+            # Time flies where those who wait do not: nobody must count as dead meanwhile.
+            services[folder] = running.enter_context(in_thread(folder, clock, waited.append, lease=1e9))
+        return RemoteBroker(services[folder], TOKEN, sleep=waited.append)
 
     def make(extra: str = "", **config: object) -> Sources:
         settings = {
@@ -67,8 +90,7 @@ def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: 
         }
         wanted = SourceConfig(**settings)
         retries = RetryPolicy(wanted.attempts, sleep=slept.append, jitter=lambda: 0.0)
-        folder = Path(wanted.broker) if wanted.broker else None
-        broker = LocalBroker(folder, clock=lambda: time.time() + sum(slept) + sum(waited), sleep=waited.append)
+        broker = shared(Path(wanted.broker) if wanted.broker else None)
         one = Sources(wanted, retries=retries, downloads=tmp_path / "downloads", broker=broker)
         one._catalogue = catalogues.setdefault(replace(wanted, broker="").to_json(), one._catalogue)
         one._catalogue.retries, one._catalogue.broker, one._catalogue.config = retries, broker, wanted
@@ -79,6 +101,7 @@ def sources(provider: Provider, slept: list[float], tmp_path: Path, catalogues: 
     yield make
     for each in made:
         each.close()
+    running.close()
 
 
 @pytest.fixture

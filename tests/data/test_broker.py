@@ -8,16 +8,17 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from earthself.data.broker import Account, Limits, LocalBroker, QuotaUsedUp, Resting, shares
+from earthself.data.broker import Account, Broker, Limits, LocalBroker, QuotaUsedUp, RemoteBroker, Resting, shares
 from earthself.data.broker.__main__ import lines, main
 from earthself.data.broker.breaker import FAILURES
 from earthself.data.errors import BadInput, TryAgain
 from earthself.data.query import SourceConfig
+from served import TOKEN, in_thread
 from small_disk import on_small_disk
 
 BEGIN = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
@@ -41,10 +42,15 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture
-def worker(tmp_path: Path, clock: Clock) -> Callable[[], LocalBroker]:
-    """Make a broker as another process of the machine would."""
-    return lambda: LocalBroker(tmp_path / "broker", clock=clock, sleep=clock.sleep)
+@pytest.fixture(params=["folder", "service"])
+def worker(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Callable[[], Broker]]:
+    """Make a broker as another process would, of the same machine or of the same cluster."""
+    folder = tmp_path / "broker"
+    if request.param == "folder":
+        yield lambda: LocalBroker(folder, clock=clock, sleep=clock.sleep)
+        return
+    with in_thread(folder, clock, clock.sleep) as address:
+        yield lambda: RemoteBroker(address, TOKEN, sleep=clock.sleep)
 
 
 def account(**limits: float) -> Account:
@@ -54,7 +60,7 @@ def account(**limits: float) -> Account:
 # --- turns ------------------------------------------------------------------------------------------------------------
 
 
-def test_requests_are_no_more_a_second_than_agreed_over_all_workers(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_requests_are_no_more_a_second_than_agreed_over_all_workers(worker: Callable[[], Broker], clock: Clock) -> None:
     some, times = [worker() for _ in range(4)], []
     for number in range(80):
         some[number % 4].request(account(rate=10))
@@ -93,14 +99,14 @@ def test_a_team_that_comes_later_is_served_at_once() -> None:
     assert shares.take(state, "late", ("few", "f"), BEGIN + 1, 10) is not None
 
 
-def test_a_clock_that_was_set_back_stops_nobody(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_a_clock_that_was_set_back_stops_nobody(worker: Callable[[], Broker], clock: Clock) -> None:
     worker().request(account(rate=10))
     clock.now -= 86_400
     worker().request(account(rate=10))
     assert clock.now < BEGIN - 86_300
 
 
-def test_without_a_rate_nobody_waits(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_without_a_rate_nobody_waits(worker: Callable[[], Broker], clock: Clock) -> None:
     for _ in range(50):
         worker().request(account())
     assert clock.now == BEGIN
@@ -198,15 +204,13 @@ def test_places_go_to_the_team_that_had_none_for_longest() -> None:
 # --- rests ------------------------------------------------------------------------------------------------------------
 
 
-def fail(broker: LocalBroker, times: int, status: int = 504) -> None:
+def fail(broker: Broker, times: int, status: int = 504) -> None:
     for _ in range(times):
         broker.request(account())
         broker.answered(account(), status)
 
 
-def test_a_provider_that_fails_and_fails_is_left_alone_by_all_and_then_tried_by_one(
-    worker: Callable[[], LocalBroker], clock: Clock
-) -> None:
+def test_a_provider_that_fails_and_fails_is_left_alone_by_all_and_then_tried_by_one(worker: Callable[[], Broker], clock: Clock) -> None:
     one, other = worker(), worker()
     fail(one, FAILURES - 1)
     other.request(account())
@@ -230,7 +234,7 @@ def test_a_provider_that_fails_and_fails_is_left_alone_by_all_and_then_tried_by_
     assert worker().status()[0].breaker == "closed"
 
 
-def test_a_probe_that_never_ends_is_followed_by_another(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_a_probe_that_never_ends_is_followed_by_another(worker: Callable[[], Broker], clock: Clock) -> None:
     fail(worker(), FAILURES)
     clock.now += 31
     worker().request(account())  # and dies
@@ -238,14 +242,14 @@ def test_a_probe_that_never_ends_is_followed_by_another(worker: Callable[[], Loc
     worker().request(account())
 
 
-def test_failures_with_a_success_between_them_are_no_reason(worker: Callable[[], LocalBroker]) -> None:
+def test_failures_with_a_success_between_them_are_no_reason(worker: Callable[[], Broker]) -> None:
     for _ in range(3):
         fail(worker(), FAILURES - 1)
         worker().answered(account(), 404)
     worker().request(account())
 
 
-def test_a_ban_is_noticed_and_said(worker: Callable[[], LocalBroker]) -> None:
+def test_a_ban_is_noticed_and_said(worker: Callable[[], Broker]) -> None:
     fail(worker(), FAILURES, 403)
     with pytest.raises(Resting, match="since it refused with 403, 20 failures in a row; choose another provider"):
         worker().request(account())
@@ -254,7 +258,7 @@ def test_a_ban_is_noticed_and_said(worker: Callable[[], LocalBroker]) -> None:
     assert second == "  it refused with 403, 20 failures in a row; asked again in 30 s"
 
 
-def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_all_wait_where_one_is_asked_to(worker: Callable[[], Broker], clock: Clock) -> None:
     worker().answered(account(), 429, 20.0)
     worker().request(account())
     assert 20 <= clock.now - BEGIN < 21.5
@@ -263,7 +267,7 @@ def test_all_wait_where_one_is_asked_to(worker: Callable[[], LocalBroker], clock
         worker().request(account())
 
 
-def test_nobody_may_ask_to_be_left_alone_for_years(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_nobody_may_ask_to_be_left_alone_for_years(worker: Callable[[], Broker], clock: Clock) -> None:
     worker().answered(account(), 503, 1e12)
     with pytest.raises(Resting, match="another 86400 s"):
         worker().request(account())
@@ -271,7 +275,7 @@ def test_nobody_may_ask_to_be_left_alone_for_years(worker: Callable[[], LocalBro
     worker().request(account())
 
 
-def test_a_429_that_names_no_time_is_answered_with_longer_and_longer_waits(worker: Callable[[], LocalBroker], clock: Clock) -> None:
+def test_a_429_that_names_no_time_is_answered_with_longer_and_longer_waits(worker: Callable[[], Broker], clock: Clock) -> None:
     waited = []
     for _ in range(4):
         before = clock.now
@@ -281,7 +285,7 @@ def test_a_429_that_names_no_time_is_answered_with_longer_and_longer_waits(worke
     assert [round(each) for each in waited] == [1, 2, 4, 8]
 
 
-def test_another_account_at_the_provider_is_not_held_up(worker: Callable[[], LocalBroker]) -> None:
+def test_another_account_at_the_provider_is_not_held_up(worker: Callable[[], Broker]) -> None:
     fail(worker(), FAILURES, 403)
     worker().request(Account("hostile", "somebody else"))
     worker().request(Account("hostile"))
@@ -290,16 +294,16 @@ def test_another_account_at_the_provider_is_not_held_up(worker: Callable[[], Loc
 # --- quotas -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_quota_that_is_used_up_says_when_it_renews(
-    worker: Callable[[], LocalBroker], clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_quota_that_is_used_up_says_when_it_renews(worker: Callable[[], Broker], clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     mine = account(bytes_a_month=10e9)
     worker().request(mine)
     worker().moved(mine, 7_000_000_000)
     worker().moved(Account("hostile", "user and password", "others"), 1_500_000_000)
     worker().request(mine)
     worker().request(mine)
-    assert caplog.messages == ["the account at hostile has moved 8.5 GB of the 10.0 GB that it may until 2026-12-01"]
+    assert [each.getMessage() for each in caplog.records if each.name == "earthself.data.broker"] == [
+        "the account at hostile has moved 8.5 GB of the 10.0 GB that it may until 2026-12-01"
+    ]
     worker().moved(mine, 2_000_000_000)
     with pytest.raises(QuotaUsedUp, match=r"10.5 GB of the 10.0 GB .* renews on 2026-12-01: wait, raise bytes_a_month") as caught:
         worker().request(mine)
@@ -325,7 +329,7 @@ def test_known_providers_have_the_limits_that_they_publish() -> None:
 # --- what is left of it -----------------------------------------------------------------------------------------------
 
 
-def test_only_the_owner_reads_and_no_name_tells_the_account(worker: Callable[[], LocalBroker], tmp_path: Path) -> None:
+def test_only_the_owner_reads_and_no_name_tells_the_account(worker: Callable[[], Broker], tmp_path: Path) -> None:
     worker().request(account())
     folder = tmp_path / "broker"
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -339,7 +343,7 @@ def test_only_the_owner_reads_and_no_name_tells_the_account(worker: Callable[[],
 
 
 def test_a_damaged_state_loses_counters_and_says_so(
-    worker: Callable[[], LocalBroker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    worker: Callable[[], Broker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker().moved(account(), 5)
     (state,) = (tmp_path / "broker").glob("*.state")
@@ -353,7 +357,7 @@ def test_a_damaged_state_loses_counters_and_says_so(
     assert state.with_suffix(".damaged").read_bytes()[:3000] == b"\xff" * 3000
 
 
-def test_a_write_that_death_cut_short_leaves_the_state_before_it(worker: Callable[[], LocalBroker], tmp_path: Path) -> None:
+def test_a_write_that_death_cut_short_leaves_the_state_before_it(worker: Callable[[], Broker], tmp_path: Path) -> None:
     worker().moved(account(), 5)
     worker().moved(account(), 6)
     (state,) = (tmp_path / "broker").glob("*.state")
@@ -418,7 +422,7 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 
 def test_the_status_is_for_people_and_for_machines(
-    worker: Callable[[], LocalBroker], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Clock
+    worker: Callable[[], Broker], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     monkeypatch.setenv("EARTHSELF_HOME", str(tmp_path))
     assert main(["status", "--folder", str(tmp_path / "none")]) == 69

@@ -9,8 +9,9 @@ from earthself.data.errors import NoRoom, TryAgain
 from earthself.data.folders import Pace, stage_in, stage_out, staged
 from earthself.data.profiles import StorageProfile
 from earthself.data.storage import Storage
-from s3_server import Answer, Proxy, Request, S3Server
 from small_disk import on_small_disk
+
+from tests.s3_server import Answer, Proxy, Request, S3Server
 
 _WRITE = """
 import sys, zipfile

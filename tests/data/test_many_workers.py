@@ -19,6 +19,7 @@ from account import CREDENTIALS, Account
 from earthself.data.broker import Limits, LocalBroker
 from earthself.data.query import SourceConfig
 from provider import Cut, File, Provider, raster_bytes
+from served import TOKEN, Process
 
 SCENE = raster_bytes(np.random.default_rng(3).integers(1, 4000, (300, 300)).astype(np.uint16))
 RATE = 30.0
@@ -36,14 +37,25 @@ class Crowd:
         return json.loads(out.splitlines()[-1])["failed"]
 
 
+@pytest.fixture(params=["folder", "service"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the workers ask: in the folder, or at the service of that folder."""
+    if request.param == "folder":
+        yield str(tmp_path / "broker")
+        return
+    with Process(tmp_path / "broker") as service:
+        yield service.address
+
+
 @contextmanager
-def crowd(provider: Provider, account: Account, folder: Path, workers: list[dict[str, Any]]) -> Iterator[Crowd]:
+def crowd(provider: Provider, account: Account, folder: Path, broker: str, workers: list[dict[str, Any]]) -> Iterator[Crowd]:
     config = SourceConfig(
         ("hostile",),
         provider_config=provider.settings("hostile", account.settings(provider)),
         credentials=CREDENTIALS,
         limits={"hostile": Limits(rate=RATE)},
-        broker=str(folder / "broker"),
+        broker=broker,
+        broker_token=TOKEN,
         timeout=20,
     )
     settings, plan = folder / "sources.json", folder / "plan.json"
@@ -85,14 +97,14 @@ def files(provider: Provider, team: str, count: int, *, cut: bool = False) -> li
 
 
 @pytest.mark.timeout(240)
-def test_fifty_workers_of_two_teams_are_one_client(provider: Provider, tmp_path: Path) -> None:
+def test_fifty_workers_of_two_teams_are_one_client(provider: Provider, tmp_path: Path, broker: str) -> None:
     account = Account(rate=RATE)
     account.serve(provider)
     many, few = files(provider, "many", 121, cut=True), files(provider, "few", 30)
     workers = [{"team": "many", "urls": many[3 * n : 3 * n + 4]} for n in range(40)]
     workers += [{"team": "few", "urls": few[3 * n : 3 * n + 3]} for n in range(10)]
     watch = Watch(tmp_path / "out")
-    with crowd(provider, account, tmp_path, workers) as started:
+    with crowd(provider, account, tmp_path, broker, workers) as started:
         watch.start()
         failed = started.run()
     watch.over.set()
@@ -122,12 +134,12 @@ def test_fifty_workers_of_two_teams_are_one_client(provider: Provider, tmp_path:
 
 
 @pytest.mark.timeout(240)
-def test_workers_that_are_killed_hold_up_nobody(provider: Provider, tmp_path: Path) -> None:
+def test_workers_that_are_killed_hold_up_nobody(provider: Provider, tmp_path: Path, broker: str) -> None:
     account = Account(rate=RATE)
     account.serve(provider)
     urls = files(provider, "all", 120, cut=True)
     workers = [{"team": "all", "urls": urls[4 * n : 4 * n + 4]} for n in range(30)]
-    with crowd(provider, account, tmp_path, workers) as started:
+    with crowd(provider, account, tmp_path, broker, workers) as started:
         provider.guard = lambda path, headers: kill(started.pids) or account.guard(path, headers)
 
         def kill(pids: list[int]) -> None:

@@ -18,6 +18,12 @@ from provider import QUICK, Answer, Cut, File, Provider, Stall, raster_bytes
 Worker = Callable[..., Sources]
 
 
+@pytest.fixture(params=["folder", "service"])
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """The workers of a cluster are to see no difference."""
+    return request.param
+
+
 @pytest.fixture
 def worker(sources: Worker, tmp_path: Path) -> Worker:
     """Make sources as another process of the machine has them."""

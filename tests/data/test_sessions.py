@@ -24,6 +24,12 @@ SCENE = raster_bytes(PIXELS)
 Worker = Callable[..., Sources]
 
 
+@pytest.fixture(params=["folder", "service"])
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """The workers of a cluster are to see no difference."""
+    return request.param
+
+
 @pytest.fixture
 def account(provider: Provider) -> Account:
     made = Account()

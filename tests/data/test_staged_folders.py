@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,27 +14,13 @@ from earthself.data.errors import BadInput, Damaged, NotThere, TryAgain
 from earthself.data.folders import MARKER, Pace, drop, stage_in, stage_out, staged
 from earthself.data.retries import RetryPolicy
 from earthself.data.storage import Storage, StorageProfile
-from s3_server import Answer, Cut, Proxy, Request, S3Server
+
+from tests.s3_server import Answer, Cut, Proxy, Request, S3Server
 
 PART = 5 << 20
 PACE = Pace(single=PART, part=PART, retries=RetryPolicy(attempts=3, sleep=lambda _: None))
 STREAMS = replace(PACE, single=1 << 30)
 URL = "s3://near@maps/runs/one"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as served:
-        served.bucket("maps")
-        yield served
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[Proxy]:
-    for key in server.keys("maps"):
-        server.client.delete_object(Bucket="maps", Key=key)
-    with Proxy(server) as before:
-        yield before
 
 
 @pytest.fixture
@@ -63,7 +48,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 @pytest.mark.parametrize("pace", [PACE, STREAMS])
-def test_a_folder_goes_and_comes_back(*, pace: Pace, storage: Storage, folder: Path, tmp_path: Path, server: S3Server) -> None:
+def test_a_folder_goes_and_comes_back(*, pace: Pace, storage: Storage, folder: Path, tmp_path: Path, s3: S3Server) -> None:
     out = stage_out(folder, URL, storage, pace)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert (out.moved, out.folder.size, len(out.folder.files)) == (size, size, 4)
@@ -74,7 +59,7 @@ def test_a_folder_goes_and_comes_back(*, pace: Pace, storage: Storage, folder: P
     big = next(file for file in out.folder.files if file.name == "deep/big.tif")
     assert big.sha256 == hashlib.sha256((folder / "deep" / "big.tif").read_bytes()).hexdigest()
     # Files lie under their own names, so that rasterio and others read them in place.
-    assert "runs/one/deep/er/ü ñ+&?#%.txt" in server.keys("maps")
+    assert "runs/one/deep/er/ü ñ+&?#%.txt" in s3.keys("maps")
 
 
 def test_doing_it_again_moves_nothing(storage: Storage, folder: Path, tmp_path: Path, proxy: Proxy) -> None:
@@ -88,10 +73,10 @@ def test_doing_it_again_moves_nothing(storage: Storage, folder: Path, tmp_path: 
 
 @pytest.mark.parametrize("files_before", [0, 1, 3])
 def test_a_folder_that_is_not_whole_is_not_there(
-    *, files_before: int, storage: Storage, folder: Path, tmp_path: Path, proxy: Proxy, server: S3Server
+    *, files_before: int, storage: Storage, folder: Path, tmp_path: Path, proxy: Proxy, s3: S3Server
 ) -> None:
     def full(request: Request) -> Answer | None:
-        come = [key for key in server.keys("maps") if not key.endswith(MARKER)]
+        come = [key for key in s3.keys("maps") if not key.endswith(MARKER)]
         return Answer(403, "AccessDenied") if request.method != "GET" and MARKER not in request.path and len(come) >= files_before else None
 
     with pytest.raises(NotThere, match=r"^nothing is staged at s3://near@maps/runs/one; mend the address, or run the task"):
@@ -103,7 +88,7 @@ def test_a_folder_that_is_not_whole_is_not_there(
     with pytest.raises(TryAgain, match=r"runs/one is not whole: it has been staged since 20"):
         stage_in(URL, tmp_path / "in", storage, PACE)
     assert not (tmp_path / "in").exists()
-    assert server.unfinished("maps") == []
+    assert s3.unfinished("maps") == []
     proxy.reset()
     again = stage_out(folder, URL, storage, PACE)
     sent = [request.path for request in proxy.seen if request.method == "PUT" and MARKER not in request.path]
@@ -150,11 +135,11 @@ def test_what_was_cut_busy_or_late_is_asked_for_again(pace: Pace, storage: Stora
     assert len(again) == (10 if pace is STREAMS else 14)
 
 
-def test_a_storage_that_stays_busy_is_given_up_without_a_trace(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_a_storage_that_stays_busy_is_given_up_without_a_trace(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     proxy.fault = lambda request: Answer(503, "SlowDown") if request.query.get("partNumber") == ["2"] else None
     with pytest.raises(TryAgain, match=r"is busy .SlowDown.; try again later"):
         stage_out(folder, URL, storage, PACE)
-    assert server.unfinished("maps") == []
+    assert s3.unfinished("maps") == []
 
 
 def test_a_key_that_shows_late_is_waited_for(storage: Storage, folder: Path, tmp_path: Path, proxy: Proxy) -> None:
@@ -176,16 +161,16 @@ def test_a_key_that_shows_late_is_waited_for(storage: Storage, folder: Path, tmp
 @pytest.mark.parametrize(("name", "pace"), [("catalog.json", PACE), ("deep/big.tif", PACE), ("deep/big.tif", STREAMS)])
 @pytest.mark.parametrize("harm", ["gone", "shorter", "longer", "other"])
 def test_files_that_are_not_what_was_staged_are_refused(
-    *, name: str, pace: Pace, harm: str, storage: Storage, folder: Path, tmp_path: Path, server: S3Server
+    *, name: str, pace: Pace, harm: str, storage: Storage, folder: Path, tmp_path: Path, s3: S3Server
 ) -> None:
     stage_out(folder, URL, storage, pace)
     data = bytearray((folder / name).read_bytes())
     if harm == "gone":
-        server.client.delete_object(Bucket="maps", Key=f"runs/one/{name}")
+        s3.client.delete_object(Bucket="maps", Key=f"runs/one/{name}")
     else:
         data[-1] ^= 1
         changed = {"shorter": data[:-1], "longer": data + b"x", "other": data}[harm]
-        server.client.put_object(Bucket="maps", Key=f"runs/one/{name}", Body=bytes(changed))
+        s3.client.put_object(Bucket="maps", Key=f"runs/one/{name}", Body=bytes(changed))
     with pytest.raises(Damaged, match=rf"runs/one/{name} is not .*clear the task that wrote it$"):
         stage_in(URL, tmp_path / "in", storage, pace)
     assert not (tmp_path / "in").exists()
@@ -230,27 +215,27 @@ def test_a_file_that_changes_while_it_is_sent_is_sent_again(storage: Storage, fo
     assert tree(tmp_path / "in") == tree(folder)
 
 
-def test_what_the_new_folder_has_not_is_removed_after_it_is_whole(storage: Storage, folder: Path, tmp_path: Path, server: S3Server) -> None:
+def test_what_the_new_folder_has_not_is_removed_after_it_is_whole(storage: Storage, folder: Path, tmp_path: Path, s3: S3Server) -> None:
     stage_out(folder, URL, storage, PACE)
     (folder / "deep" / "big.tif").unlink()
     stage_out(folder, URL, storage, PACE)
-    assert "runs/one/deep/big.tif" not in server.keys("maps")
+    assert "runs/one/deep/big.tif" not in s3.keys("maps")
     stage_in(URL, tmp_path / "in", storage, PACE)
     assert tree(tmp_path / "in") == tree(folder)
 
 
-def test_a_dropped_folder_is_gone_whole(storage: Storage, folder: Path, server: S3Server) -> None:
+def test_a_dropped_folder_is_gone_whole(storage: Storage, folder: Path, s3: S3Server) -> None:
     size = stage_out(folder, URL, storage, PACE).folder.size
     stage_out(folder, URL + "-beside", storage, PACE)
     assert drop(URL, storage) == size
     assert drop(URL, storage) == 0
-    assert all(key.startswith("runs/one-beside/") for key in server.keys("maps"))
+    assert all(key.startswith("runs/one-beside/") for key in s3.keys("maps"))
     with pytest.raises(NotThere):
         staged(URL, storage)
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "/etc/x", "a/../../x", "a//b", "", ".", "a\0b"])
-def test_a_marker_cannot_lead_out_of_the_folder(name: str, storage: Storage, folder: Path, tmp_path: Path, server: S3Server) -> None:
+def test_a_marker_cannot_lead_out_of_the_folder(name: str, storage: Storage, folder: Path, tmp_path: Path, s3: S3Server) -> None:
     stage_out(folder, URL, storage, PACE)
     marker = json.loads(storage.read(f"{URL}/{MARKER}"))
     marker["files"][0][0] = name
@@ -264,7 +249,7 @@ def test_a_marker_cannot_lead_out_of_the_folder(name: str, storage: Storage, fol
     assert len(staged(URL, storage).files) == 4
 
 
-def test_what_is_no_file_of_the_folder_is_refused(storage: Storage, folder: Path, tmp_path: Path, server: S3Server) -> None:
+def test_what_is_no_file_of_the_folder_is_refused(storage: Storage, folder: Path, tmp_path: Path, s3: S3Server) -> None:
     (folder / "inside").symlink_to(folder / "catalog.json")
     assert stage_out(folder, URL, storage, PACE).folder.files[-1].name == "inside"
     for bad in (

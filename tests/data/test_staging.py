@@ -20,6 +20,12 @@ PIXELS = np.arange(10_000, dtype=np.uint16).reshape(100, 100) + 1
 Worker = Callable[..., Sources]
 
 
+@pytest.fixture(params=["folder", "service"])
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """The workers of a cluster are to see no difference."""
+    return request.param
+
+
 @pytest.fixture
 def desk(provider: Provider) -> Desk:
     made = Desk()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,25 +22,13 @@ from earthself.data.rasters import read_raster
 from earthself.data.retries import RetryPolicy
 from earthself.data.storage import Storage
 from provider import raster_bytes
-from s3_server import Answer, Cut, Proxy, Request, S3Server
+
+from tests.s3_server import Answer, Cut, Proxy, Request, S3Server
 
 PART = 5 << 20
 PACE = Pace(single=PART, part=PART, retries=RetryPolicy(attempts=1))
 PIXELS = np.random.default_rng(3).integers(1, 9999, (700, 700)).astype(np.uint16)
 ROLE = "arn:aws:iam::123456789012:role/runs"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as served:
-        served.bucket("maps")
-        yield served
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[Proxy]:
-    with Proxy(server) as before:
-        yield before
 
 
 class KeyFile:
@@ -189,14 +177,14 @@ def test_a_raster_that_was_replaced_is_read_anew(storage: Storage) -> None:
         assert np.array_equal(read_raster(url, lambda dataset: dataset.read(1), storage), pixels)
 
 
-def test_the_same_bucket_name_at_two_storages_is_two_buckets(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_bucket_name_at_two_storages_is_two_buckets(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOTH_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("BOTH_SECRET_ACCESS_KEY", "s")
     with S3Server() as other:
         other.bucket("maps")
         profiles = {
             name: StorageProfile(name, endpoint=each.url, credentials="env:BOTH", timeout=10, attempts=2)
-            for name, each in (("near", server), ("far", other))
+            for name, each in (("near", s3), ("far", other))
         }
         storage = Storage(profiles)
         pixels = {"near": PIXELS, "far": PIXELS.T.copy()}
@@ -215,8 +203,8 @@ def test_the_same_bucket_name_at_two_storages_is_two_buckets(server: S3Server, m
             assert np.array_equal(near.read(1), pixels["near"])
 
 
-def test_a_public_bucket_needs_no_keys(server: S3Server, proxy: Proxy) -> None:
-    server.client.put_object(Bucket="maps", Key="public/B04.tif", Body=raster_bytes(PIXELS), ACL="public-read")
+def test_a_public_bucket_needs_no_keys(s3: S3Server, proxy: Proxy) -> None:
+    s3.client.put_object(Bucket="maps", Key="public/B04.tif", Body=raster_bytes(PIXELS), ACL="public-read")
     storage = Storage({"open": StorageProfile("open", endpoint=proxy.url, timeout=10, attempts=1)})
     url = "s3://open@maps/public/B04.tif"
     system, path = storage.filesystem(url)
@@ -226,7 +214,7 @@ def test_a_public_bucket_needs_no_keys(server: S3Server, proxy: Proxy) -> None:
     assert {request.key_id for request in proxy.seen} == {""}
 
 
-def test_buckets_in_the_host_name(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_buckets_in_the_host_name(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BOTH_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("BOTH_SECRET_ACCESS_KEY", "s")
     resolve = socket.getaddrinfo
@@ -236,7 +224,7 @@ def test_buckets_in_the_host_name(server: S3Server, monkeypatch: pytest.MonkeyPa
 
     # As RFC 6761 has it, and GDAL's libcurl does; the C library of many machines does not.
     monkeypatch.setattr(socket, "getaddrinfo", everything_below_localhost)
-    with Proxy(server, virtual="localhost") as proxy:
+    with Proxy(s3, virtual="localhost") as proxy:
         profile = StorageProfile("v", endpoint=f"http://localhost:{proxy.port}", addressing="virtual", credentials="env:BOTH", attempts=2)
         storage = Storage({"v": profile})
         storage.write("s3://v@maps/virtual/B04.tif", raster_bytes(PIXELS))
@@ -251,7 +239,7 @@ def test_buckets_in_the_host_name(server: S3Server, monkeypatch: pytest.MonkeyPa
 
 
 def test_short_lived_keys_are_all_that_the_storage_sees(
-    server: S3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3: S3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OWNER_ACCESS_KEY_ID", "long-lived")
     monkeypatch.setenv("OWNER_SECRET_ACCESS_KEY", "long-secret")
@@ -280,12 +268,12 @@ def test_short_lived_keys_are_all_that_the_storage_sees(
         assert profile.resolve() != first
 
 
-def test_short_lived_keys_are_renewed_before_they_end(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_lived_keys_are_renewed_before_they_end(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWNER_ACCESS_KEY_ID", "long-lived")
     monkeypatch.setenv("OWNER_SECRET_ACCESS_KEY", "long-secret")
     passed = [timedelta()]
     start = datetime.now(UTC)
-    keys = Keys("env:OWNER", "profile", Issuer(1.0, None, server.url, timeout=10), clock=lambda: start + passed[0])
+    keys = Keys("env:OWNER", "profile", Issuer(1.0, None, s3.url, timeout=10), clock=lambda: start + passed[0])
     first = keys.now()
     assert first.expires
     assert timedelta(minutes=59) < first.expires - start < timedelta(minutes=61)
@@ -318,7 +306,7 @@ def test_an_sts_that_gives_nothing_is_one_sentence(
         assert "long-secret" not in str(caught.value)
 
 
-def test_a_step_is_lent_keys_that_end(server: S3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_step_is_lent_keys_that_end(s3: S3Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OWNER_ACCESS_KEY_ID", "long-lived")
     monkeypatch.setenv("OWNER_SECRET_ACCESS_KEY", "long-secret")
     profiles = {
@@ -356,6 +344,19 @@ def test_a_step_is_lent_keys_that_end(server: S3Server, proxy: Proxy, monkeypatc
     }
     assert statements[1]["Resource"] == ["arn:aws:s3:::maps/runs/one", "arn:aws:s3:::maps/runs/one/*"]
     assert statements[2]["Resource"] == ["arn:aws:s3:::maps"]
+
+
+def test_many_places_of_a_run_are_lent_as_the_folder_that_they_share(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWNER_ACCESS_KEY_ID", "long-lived")
+    monkeypatch.setenv("OWNER_SECRET_ACCESS_KEY", "long-secret")
+    profiles = {"run": StorageProfile("run", endpoint=proxy.url, credentials="env:OWNER", session_hours=2, role_arn=ROLE, attempts=2)}
+    run = "s3://run@maps/land_cover_map/manual__2026-01-01T00:00:00+00:00"
+    lend("/keys", "run", read=[f"{run}/sign/{n}/output" for n in range(50)], write=[f"{run}/mosaic/output"], profiles=profiles)
+    policy = next(request for request in proxy.seen if request.path == "/").form()["Policy"]
+    assert len(policy) <= 2048
+    assert json.loads(policy)["Statement"][0]["Resource"][0] == f"arn:aws:s3:::maps/{run.partition('maps/')[2]}/sign"
+    with pytest.raises(BadInput, match=r"50 places, from s3://run@maps/0/.* are more than one loan can name"):
+        lend("/keys", "run", read=[f"s3://run@maps/{n}/{'x' * 60}" for n in range(50)], profiles=profiles)
 
 
 def test_keys_that_do_not_end_are_lent_only_where_the_profile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,29 +17,13 @@ from earthself.data.folders import MARKER, Pace, drop, stage_in, stage_out, stag
 from earthself.data.leftovers import sweep
 from earthself.data.retries import RetryPolicy
 from earthself.data.storage import Storage, StorageProfile
-from s3_server import Answer, Proxy, Request, S3Server, wait_until
+
+from tests.s3_server import Answer, Proxy, Request, S3Server, wait_until
 
 PART = 5 << 20
 PACE = Pace(files=1, single=PART, part=PART, retries=RetryPolicy(attempts=1))
 TOMORROW = datetime.now(UTC) + timedelta(hours=30)
 BELOW = "s3://near@maps/runs"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server() as served:
-        served.bucket("maps")
-        yield served
-
-
-@pytest.fixture
-def proxy(server: S3Server) -> Iterator[Proxy]:
-    for key in server.keys("maps"):
-        server.client.delete_object(Bucket="maps", Key=key)
-    for upload in server.client.list_multipart_uploads(Bucket="maps").get("Uploads", ()):
-        server.client.abort_multipart_upload(Bucket="maps", Key=upload["Key"], UploadId=upload["UploadId"])
-    with Proxy(server) as before:
-        yield before
 
 
 @pytest.fixture
@@ -68,45 +51,45 @@ def begin_only(proxy: Proxy, storage: Storage, folder: Path, url: str) -> None:
 
 
 def test_what_nobody_finished_goes_and_what_is_whole_stays(
-    storage: Storage, folder: Path, proxy: Proxy, server: S3Server, tmp_path: Path
+    storage: Storage, folder: Path, proxy: Proxy, s3: S3Server, tmp_path: Path
 ) -> None:
     stage_out(folder, f"{BELOW}/whole", storage, PACE)
     begin_only(proxy, storage, folder, f"{BELOW}/begun")
     storage.write(f"{BELOW}/whole/left.txt", b"not in the marker")
     storage.write(f"{BELOW}/orphan/a.txt", b"12345")
     storage.write("s3://near@maps/elsewhere.txt", b"not below")
-    server.client.create_multipart_upload(Bucket="maps", Key="runs/begun/big.tif")
-    server.client.create_multipart_upload(Bucket="maps", Key="elsewhere/big.tif")
+    s3.client.create_multipart_upload(Bucket="maps", Key="runs/begun/big.tif")
+    s3.client.create_multipart_upload(Bucket="maps", Key="elsewhere/big.tif")
     stale = ["runs/begun/.staged.json", "runs/begun/catalog.json", "runs/orphan/a.txt", "runs/whole/left.txt"]
-    before = server.keys("maps")
+    before = s3.keys("maps")
 
     assert not sweep(BELOW, 24, storage).objects  # nothing is old; the upload is, by moto's calendar
-    assert server.unfinished("maps") == ["elsewhere/big.tif"]
+    assert s3.unfinished("maps") == ["elsewhere/big.tif"]
     dry = sweep(BELOW, 24, storage, dry_run=True, now=lambda: TOMORROW)
-    assert (sorted(dry.objects), server.keys("maps")) == (stale, before)
+    assert (sorted(dry.objects), s3.keys("maps")) == (stale, before)
     assert sweep(BELOW, 24, storage, now=lambda: TOMORROW) == dry
     assert dry.size >= 5 + len("not in the marker") + 2
-    assert sorted(set(before) - set(server.keys("maps"))) == stale
+    assert sorted(set(before) - set(s3.keys("maps"))) == stale
     stage_in(f"{BELOW}/whole", tmp_path / "in", storage, PACE)
     assert sweep(BELOW, 24, storage, now=lambda: TOMORROW).objects == ()
 
 
-def test_uploads_are_removed_below_the_address_only(storage: Storage, server: S3Server) -> None:
+def test_uploads_are_removed_below_the_address_only(storage: Storage, s3: S3Server) -> None:
     for key in ("runs/a.tif", "runs-of-others/b.tif"):
-        server.client.create_multipart_upload(Bucket="maps", Key=key)
+        s3.client.create_multipart_upload(Bucket="maps", Key=key)
     assert sweep(BELOW, 24, storage, dry_run=True).uploads == ("runs/a.tif",)
-    assert sorted(server.unfinished("maps")) == ["runs-of-others/b.tif", "runs/a.tif"]
+    assert sorted(s3.unfinished("maps")) == ["runs-of-others/b.tif", "runs/a.tif"]
     assert sweep(BELOW, 24, storage).uploads == ("runs/a.tif",)
-    assert server.unfinished("maps") == ["runs-of-others/b.tif"]
+    assert s3.unfinished("maps") == ["runs-of-others/b.tif"]
 
 
-def test_a_folder_that_is_still_being_staged_stays(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_a_folder_that_is_still_being_staged_stays(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     begin_only(proxy, storage, folder, f"{BELOW}/slow")
-    times = {each["Key"]: each["LastModified"] for each in server.client.list_objects_v2(Bucket="maps")["Contents"]}
+    times = {each["Key"]: each["LastModified"] for each in s3.client.list_objects_v2(Bucket="maps")["Contents"]}
     first = min(times.values())
     # Its marker is 30 hours old, its newest file is new.
     proxy.seen.clear()
-    later = Proxy(server)
+    later = Proxy(s3)
     with later:
         later.change = lambda request, data: (
             data.replace(_stamp(times["runs/slow/catalog.json"], "catalog.json"), _stamp(TOMORROW, "catalog.json"))
@@ -116,36 +99,36 @@ def test_a_folder_that_is_still_being_staged_stays(storage: Storage, folder: Pat
         slow = Storage({"near": StorageProfile("near", endpoint=later.url, credentials="env:NEAR", timeout=10, attempts=1)})
         assert sweep(BELOW, 24, slow, now=lambda: first + timedelta(hours=30)).objects == ()
     # So does one of which a large file is on its way.
-    with Proxy(server) as later:
+    with Proxy(s3) as later:
         later.change = lambda request, data: data.replace(b"2010-11-10T20:48:33.000Z", TOMORROW.strftime("%Y-%m-%dT%H:%M:%S.000Z").encode())
-        server.client.create_multipart_upload(Bucket="maps", Key="runs/slow/big.tif")
+        s3.client.create_multipart_upload(Bucket="maps", Key="runs/slow/big.tif")
         slow = Storage({"near": StorageProfile("near", endpoint=later.url, credentials="env:NEAR", timeout=10, attempts=1)})
         swept = sweep(BELOW, 24, slow, now=lambda: TOMORROW + timedelta(hours=1))
         assert (swept.objects, swept.uploads) == ((), ())
-    assert len(server.keys("maps")) == 2
+    assert len(s3.keys("maps")) == 2
 
 
 def _stamp(when: datetime, name: str) -> bytes:
     return f"{name}</Key><LastModified>{when.strftime('%Y-%m-%dT%H:%M:%S')}".encode()
 
 
-def test_a_marker_that_the_listing_hides_still_counts(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_a_marker_that_the_listing_hides_still_counts(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     stage_out(folder, f"{BELOW}/whole", storage, PACE)
     proxy.change = lambda request, data: data.replace(MARKER.encode(), b"something-else") if "list-type" in request.query else data
     swept = sweep(f"{BELOW}/whole/deep", 24, storage, now=lambda: TOMORROW)
     assert swept.objects == ()
-    assert "runs/whole/catalog.json" in server.keys("maps")
+    assert "runs/whole/catalog.json" in s3.keys("maps")
 
 
-def test_a_sweep_that_was_interrupted_is_finished_by_the_next(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_a_sweep_that_was_interrupted_is_finished_by_the_next(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     begin_only(proxy, storage, folder, f"{BELOW}/begun")
     proxy.fault = lambda request: Answer(503, "SlowDown") if request.method == "DELETE" and MARKER in request.path else None
     with pytest.raises(TryAgain):
         sweep(BELOW, 24, storage, now=lambda: TOMORROW)
-    assert server.keys("maps") == ["runs/begun/.staged.json"]
+    assert s3.keys("maps") == ["runs/begun/.staged.json"]
     proxy.reset()
     assert sweep(BELOW, 24, storage, now=lambda: TOMORROW).objects == ("runs/begun/.staged.json",)
-    assert server.keys("maps") == []
+    assert s3.keys("maps") == []
 
 
 def test_less_than_an_hour_is_refused(storage: Storage) -> None:
@@ -190,22 +173,22 @@ def end_midway(proxy: Proxy, folder: Path, url: str, number: signal.Signals) -> 
         proxy.reset()
 
 
-def test_who_is_stopped_in_the_middle_takes_back_what_was_sent(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_who_is_stopped_in_the_middle_takes_back_what_was_sent(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     assert end_midway(proxy, folder, f"{BELOW}/stopped", signal.SIGTERM) == 143
-    assert server.unfinished("maps") == []
+    assert s3.unfinished("maps") == []
     with pytest.raises(TryAgain, match="is not whole"):
         staged(f"{BELOW}/stopped", storage)
 
 
-def test_who_is_killed_in_the_middle_leaves_nothing_to_read(storage: Storage, folder: Path, proxy: Proxy, server: S3Server) -> None:
+def test_who_is_killed_in_the_middle_leaves_nothing_to_read(storage: Storage, folder: Path, proxy: Proxy, s3: S3Server) -> None:
     url = f"{BELOW}/killed"
     assert end_midway(proxy, folder, url, signal.SIGKILL) == -signal.SIGKILL
     with pytest.raises(TryAgain, match="is not whole"):
         staged(url, storage)
-    assert server.unfinished("maps") == ["runs/killed/big.tif"]
+    assert s3.unfinished("maps") == ["runs/killed/big.tif"]
     swept = sweep(BELOW, 24, storage, now=lambda: TOMORROW)
     assert swept.uploads == ("runs/killed/big.tif",)
-    assert (server.keys("maps"), server.unfinished("maps")) == ([], [])
+    assert (s3.keys("maps"), s3.unfinished("maps")) == ([], [])
     stage_out(folder, url, storage, PACE)
     assert staged(url, storage).size == 3 * PART + 1002
     assert drop(url, storage) == 3 * PART + 1002
@@ -216,12 +199,12 @@ def test_the_command_sweeps_what_it_is_told_and_says_so(
     storage: Storage,
     folder: Path,
     proxy: Proxy,
-    server: S3Server,
+    s3: S3Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    server.client.create_multipart_upload(Bucket="maps", Key="runs/big.tif")
+    s3.client.create_multipart_upload(Bucket="maps", Key="runs/big.tif")
     stage_out(folder, f"{BELOW}/whole", storage, PACE)
     profiles = {"near": {"endpoint": proxy.url, "credentials": "env:NEAR", "attempts": 1}}
     (tmp_path / "storage.json").write_text(json.dumps(profiles))
@@ -231,7 +214,7 @@ def test_the_command_sweeps_what_it_is_told_and_says_so(
     os.utime(tmp_path / "workspace" / ".x.part", (0, 0))
     call = ["--workspace", str(tmp_path / "workspace"), "--json", "--staged", "s3://near@none", "--staged", BELOW]
     assert main([*call, "--dry-run"]) == 69
-    assert server.unfinished("maps") == ["runs/big.tif"]
+    assert s3.unfinished("maps") == ["runs/big.tif"]
     capsys.readouterr()
     # One storage that cannot be swept keeps neither the others nor the account of what went.
     assert main(call) == 69
@@ -240,5 +223,5 @@ def test_the_command_sweeps_what_it_is_told_and_says_so(
     done = json.loads(told.out)
     assert [each["path"] for each in done["removed"]] == [".x.part"]
     assert done["staged"] == {BELOW: {"uploads": ["runs/big.tif"], "objects": [], "size": 0}}
-    assert server.unfinished("maps") == []
+    assert s3.unfinished("maps") == []
     assert main([*call[:3], "--staged", BELOW]) == 0

@@ -181,6 +181,11 @@ def staged(url: str, storage: Storage | None = None) -> StagedFolder:
     return _whole(url, storage or Storage()).folder
 
 
+def same_files(folder: Path, wanted: StagedFolder) -> bool:
+    """Whether all files of a staged folder lie in a local one, to the byte; there may be others beside them."""
+    return all(in_threads(lambda file: _is(folder / file.name, file), wanted.files))
+
+
 def drop(url: str, storage: Storage | None = None) -> int:
     """Remove a staged folder, first from the eyes of readers; gives the bytes freed, 0 where there is none."""
     storage = storage or Storage()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from earthself.data.profiles import StorageProfile
 from earthself.data.storage import Storage
 
 _LONGEST_LINK = timedelta(days=7)  # what signatures of version 4 allow
+_LONGEST_POLICY = 2048
+"""Characters that AWS' STS and those like it take of a policy for one session."""
 _READ = ("s3:GetObject",)
 _WRITE = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 
@@ -50,7 +53,7 @@ def lend(
     for name, profile in wanted.items():
         reference = None
         if profile.credentials is not None:
-            policy = _policy([u for u in read if storage.profile(u) is profile], [u for u in write if storage.profile(u) is profile])
+            policy = _within([u for u in read if storage.profile(u) is profile], [u for u in write if storage.profile(u) is profile])
             keys = _keys(profile, session, policy)
             files[f"keys-{name}.json"] = keys.to_json()
             reference = f"file:{folder}/keys-{name}.json"
@@ -100,6 +103,28 @@ def _keys(profile: StorageProfile, session: str, policy: dict[str, Any]) -> Cred
             )
         return own
     return profile.issuer.issue(own, session, policy)
+
+
+def _within(read: Sequence[str], write: Sequence[str]) -> dict[str, Any]:
+    """The policy in the length that an STS takes: where there are too many places, what is read is named by the folder that it shares.
+
+    The outputs of earlier steps share the folder of their run. Raises `BadInput` where they share none.
+    """
+    policy = _policy(read, write)
+    if _length(policy) <= _LONGEST_POLICY:
+        return policy
+    shared: dict[str, list[str]] = {}
+    for url in read:
+        shared.setdefault(url.partition("@")[2].partition("/")[0], []).append(url.rstrip("/"))
+    folders = [posixpath.commonpath(urls) for urls in shared.values()]
+    policy = _policy(folders, write)
+    if _length(policy) > _LONGEST_POLICY or any("/" not in folder.partition("@")[2] for folder in folders):
+        raise BadInput(f"{len(read)} places, from {read[0]} on, are more than one loan can name; read less at once, or from one folder")
+    return policy
+
+
+def _length(policy: Mapping[str, Any]) -> int:
+    return len(json.dumps(policy))
 
 
 def _policy(read: Sequence[str], write: Sequence[str]) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from earthself.data.area import Area
-from earthself.data.broker.interface import Account, Limits
-from earthself.data.broker.local import shared_folder
+from earthself.data.broker import Account, Limits, Place, shared_folder
 from earthself.data.dates import parse_period
 from earthself.data.errors import BadInput, NotThere
 
@@ -46,13 +45,27 @@ class SourceConfig:
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """Per provider what it grants to the account, instead of `DEFAULT_LIMITS`."""
     broker: str = ""
-    """Folder in which the workers of the machine share the accounts; empty shares nothing with other processes."""
+    """Folder in which the workers of the machine share the accounts, or address of the service that shares them in a cluster; empty shares
+    nothing with other processes."""
+    broker_token: str = field(default="", repr=False)
+    """Token that the service asks for. Never printed."""
+    broker_ca: str = field(default="", repr=False)
+    """Certificates (PEM) that the service's own is to be of; empty trusts those that the machine trusts."""
 
     def account(self, provider: str) -> Account:
         """The account that requests to a provider are made with; raises `BadInput` for a team that is no name."""
         credentials = self.credentials.get(provider)
         secret = json.dumps(dict(credentials), sort_keys=True) if credentials else ""
         return Account(provider, secret, self.team, self.limits.get(provider) or DEFAULT_LIMITS.get(provider) or Limits())
+
+    @property
+    def shared(self) -> Place:
+        """The broker that shares the accounts."""
+        return Place(self.broker, self.broker_token, self.broker_ca)
+
+    def sharing(self, place: Place) -> SourceConfig:
+        """The same settings with another broker."""
+        return replace(self, broker=place.where, broker_token=place.token, broker_ca=place.authorities)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> SourceConfig:
@@ -68,6 +81,8 @@ class SourceConfig:
                 team=str(value.get("team") or cls.team),
                 limits={str(p): Limits.from_dict(limits) for p, limits in (value.get("limits") or {}).items()},
                 broker=str(value.get("broker") or ""),
+                broker_token=str(value.get("broker_token") or ""),
+                broker_ca=str(value.get("broker_ca") or ""),
             )
         except (ValueError, TypeError, AttributeError) as error:
             # The text may hold a secret: it is not quoted.
@@ -81,9 +96,8 @@ class SourceConfig:
         """The settings in the file that EARTHSELF_SOURCES names, or the defaults when it names none."""
         named = os.environ.get("EARTHSELF_SOURCES")
         if not named:
-            return cls(
-                broker=str(shared_folder()) if os.environ.get("EARTHSELF_HOME") else "", team=os.environ.get("EARTHSELF_TEAM") or cls.team
-            )
+            here = Place(str(shared_folder()) if os.environ.get("EARTHSELF_HOME") else "")
+            return cls(team=os.environ.get("EARTHSELF_TEAM") or cls.team).sharing(Place.from_env() or here)
         path = Path(named)
         if not path.is_file():
             raise NotThere(f"EARTHSELF_SOURCES names {path}, which does not exist; unset it to use the default providers")
@@ -106,6 +120,8 @@ class SourceConfig:
                 "team": self.team,
                 "limits": {p: asdict(limits) for p, limits in self.limits.items()},
                 "broker": self.broker,
+                "broker_token": self.broker_token,
+                "broker_ca": self.broker_ca,
             }
         )
 

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from earthself.data import archive
-from earthself.data.broker import Broker, Gate, LocalBroker
+from earthself.data.broker import Broker, Gate
 from earthself.data.catalogue import Catalogue
 from earthself.data.elsewhere import Elsewhere, Left
 from earthself.data.errors import Damaged, NotThere, TryAgain
@@ -51,11 +51,11 @@ class Sources:
         """Nothing is asked yet.
 
         `downloads` keeps whole products that cannot be read in parts (default: a folder of the step's scratch), `broker` is who shares the
-        provider accounts (default: the folder that the settings name).
+        provider accounts (default: the folder or service that the settings name).
         """
         self.config = config or SourceConfig.from_env()
         policy = retries or RetryPolicy(attempts=self.config.attempts)
-        self._broker = broker or LocalBroker(Path(self.config.broker) if self.config.broker else None)
+        self._broker = broker or self.config.shared.open()
         self._catalogue = Catalogue(self.config, policy, self._broker)
         self._logins = Logins(self._catalogue, self._broker)
         self._http = Http(self.config.timeout, policy)

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from earthself.data.errors import BadInput, DataError, TryAgain
+from earthself.data.errors import BadInput, DataError, EarthSelfError, TryAgain
 
 NO_VERDICT = 401
 """Status to report for a request whose end says nothing of how well the provider is: refused for want of a login, or a login itself."""
@@ -31,6 +31,23 @@ class QuotaUsedUp(DataError):
     """The account has moved the bytes that it may in a month: only a new month or a larger quota helps, not another attempt."""
 
     exit_code = 75
+
+
+class BrokerError(EarthSelfError):
+    """The broker does not do its part. No provider and no product is to blame, so that no other one is tried instead."""
+
+
+class BrokerAway(BrokerError):
+    """The broker does not answer (exit 75, retried)."""
+
+    exit_code = 75
+    retry = True
+
+
+class BrokerRefused(BrokerError):
+    """The broker takes this caller's token for none, or what it says for nonsense (exit 65: only its settings can mend it)."""
+
+    exit_code = 65
 
 
 @dataclass(frozen=True)
@@ -74,11 +91,15 @@ class Account:
     """Who shares the account with others."""
     limits: Limits = field(default_factory=Limits)
     """What the provider grants to the account."""
+    name: str = ""
+    """Name of the account at the broker, for those who were told it and not the secret; empty where it is made from that."""
 
     def __post_init__(self) -> None:
         for name, what in ((self.provider, "provider"), (self.team, "team")):
             if not _NAME.fullmatch(name):
                 raise BadInput(f"{what} {name[:80]!r} cannot be used: names have letters, digits and _ . -, at most 80")
+        if self.name and self.name != self.provider and not re.fullmatch(re.escape(self.provider) + "-[0-9a-f]{12}", self.name):
+            raise BadInput(f"account {self.name[:80]!r} is no name that a broker gave to an account at {self.provider}")
 
 
 @dataclass(frozen=True)

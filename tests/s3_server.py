@@ -113,6 +113,8 @@ class Proxy:
     seen: list[Request] = field(default_factory=list)
     virtual: str = ""
     """Hosts `BUCKET.` and this are the bucket's own."""
+    host: str = "127.0.0.1"
+    """The address of this machine that it listens on."""
 
     def __enter__(self) -> Self:
         proxy = self
@@ -120,10 +122,10 @@ class Proxy:
         class Handler(_Handler):
             front = proxy
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer((self.host, 0), Handler)
         self._http.daemon_threads = True
         self.port = self._http.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}:{self.port}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self
