@@ -78,13 +78,13 @@ def test_a_server_gives_its_threads_back_when_readers_leave(open_store, tmp_path
 
     async def readers():
         workers = calls.Workers(2)
-        shared = calls.Calls(workers, None, None, None)
+        shared = calls.Calls(workers, None, None, None, None)
 
         class Context:
             def peer(self):
                 return "ipv4:127.0.0.1:1"
 
-        tasks = [asyncio.create_task(calls._Call(shared, method, Context())._answers(b"")) for _ in range(4)]
+        tasks = [asyncio.create_task(calls._Call(shared, method, Context(), ["unknown"])._answers(b"")) for _ in range(4)]
         await asyncio.to_thread(wait_for, lambda: len(begun) == 2)
         for task in tasks:
             task.cancel()

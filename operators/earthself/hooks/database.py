@@ -6,19 +6,25 @@ SQLAlchemy is imported with this module, so it is imported only where a row is w
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
 from earthself.data.errors import EarthSelfError
+from earthself.data.sqlite import open_shared
 from sqlalchemy.engine import Connection, Dialect
 
 BUSY_SECONDS = 30.0
 """How long to wait for others who write to the same SQLite file."""
+_UPGRADING = threading.Lock()
+"""Alembic's context is the whole process's."""
+_UPGRADE_KEY = 0x45535F55
+"""Of the lock that PostgreSQL keeps for whoever makes the tables first; a SQLite file is locked as a whole."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,9 @@ class PlatformDatabase:
 
         config = Config()
         config.set_main_option("script_location", str(self._tables.migrations).replace("%", "%%"))
-        with self._engine.execution_options(immediate=True).begin() as connection:
+        with _UPGRADING, self._engine.execution_options(immediate=True).begin() as connection:
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_UPGRADE_KEY)))
             found = self._version(connection)
             if found is not None and found > self._tables.head:
                 raise self._tables.broken(
@@ -124,6 +132,20 @@ class PlatformDatabase:
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+class Kept:
+    """What is kept in the tables of one owner: made where they are missing when a `with` block begins, let go when it ends."""
+
+    def __init__(self, tables: Tables, url: str | None = None) -> None:
+        self._database = PlatformDatabase(tables, url)
+
+    def __enter__(self) -> Self:
+        self._database.migrate()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
 
 
 def database_url() -> str:
@@ -134,10 +156,7 @@ def database_url() -> str:
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
-    # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
-    connection.isolation_level = None
-    for pragma in (f"busy_timeout={1000 * BUSY_SECONDS:.0f}", "journal_mode=WAL", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {pragma}")
+    open_shared(connection, busy_seconds=BUSY_SECONDS, synchronous="NORMAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -34,7 +34,8 @@ class EodagHook(BaseHook):
     def config(self) -> SourceConfig:
         """Read the settings of the connection; raises `BadInput` where a field cannot be read.
 
-        The accounts in it are shared with all workers of this machine, which steps could not find out by themselves.
+        The accounts in it are shared with all workers of this machine, or where EARTHSELF_BROKER says, which steps could not find out by
+        themselves.
         """
         return self._config(self._extra())
 
@@ -77,13 +78,14 @@ class EodagHook(BaseHook):
     def _config(self, extra: dict[str, Any] | None) -> SourceConfig:
         from dataclasses import replace
 
-        from earthself.data.broker import shared_folder
+        from earthself.data.broker import Place, shared_folder
         from earthself.data.query import SourceConfig
 
         fields = None if extra is None else _fields(extra)
         config = SourceConfig.from_env() if fields is None else SourceConfig.from_json(json.dumps(fields))
         team = (fields or {}).get("team") or os.environ.get("EARTHSELF_TEAM") or config.team
-        return replace(config, broker=config.broker or str(shared_folder()), team=str(team))
+        named = config.shared if config.broker else Place.from_env() or Place(str(shared_folder()))
+        return replace(config.sharing(named), team=str(team))
 
     def _extra(self) -> dict[str, Any] | None:
         from airflow.sdk.exceptions import AirflowNotFoundException
@@ -119,6 +121,7 @@ def _fields(extra: Mapping[str, Any]) -> dict[str, Any]:
                 fields[name] = json.loads(fields[name])
             except ValueError:
                 raise BadInput(f"the {name} of the EODAG connection are not JSON; write {example}") from None
-    if fields.get("credentials"):
-        mask_secret(fields["credentials"])
+    for name in ("credentials", "broker_token"):
+        if fields.get(name):
+            mask_secret(fields[name])
     return fields

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,20 @@ def write_catalog(folder: Path, title: str, items: Iterable[Mapping[str, Any]], 
 def link_catalog(folder: Path, title: str, items: Iterable[Path], area: Mapping[str, Any] | None = None) -> Reference:
     """Write a catalogue that lists item files where they lie."""
     return _write(folder, title, [os.path.relpath(path, folder) for path in items], area)
+
+
+def join_catalogs(catalogs: Sequence[Path], target: Path, title: str) -> None:
+    """Write one catalogue that links to what several link to, whose files were put together in its folder.
+
+    Raises `BadRequest` for a Collection, whose extent and summaries tell of its own items only.
+    """
+    read = [dict(read_json(path)) for path in catalogs]
+    if any(one.get("type") == "Collection" for one in read):
+        raise BadRequest(f"{title} leaves a Collection, which tells of a part of its work only; leave a Catalog, or leave splittable out")
+    links = [
+        link for number, one in enumerate(read) for link in one.get("links", []) if number == 0 or link.get("rel") in ("item", "child")
+    ]
+    write_json(target, read[0] | {"links": links})
 
 
 def item_paths(catalog: Path, above: frozenset[Path] = frozenset()) -> list[Path]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 import sqlalchemy as sa
-from earthself.hooks.database import PlatformDatabase, Tables
+from earthself.hooks.database import Kept, Tables
 from earthself.operators.errors import OperatorError
 from sqlalchemy.engine import Connection
 
@@ -76,18 +75,11 @@ class Record:
     """10 m pixels of the box round the run's area; 0 for a step."""
 
 
-class History:
+class History(Kept):
     """Writes and reads the table; makes it where it is missing."""
 
     def __init__(self, url: str | None = None) -> None:
-        self._database = PlatformDatabase(_TABLES, url)
-
-    def __enter__(self) -> Self:
-        self._database.migrate()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
+        super().__init__(_TABLES, url)
 
     def add(self, record: Record, now: datetime | None = None) -> None:
         """Add a row; raises `HistoryBroken`."""

@@ -48,6 +48,16 @@ _EODAG = {
             "description": "Who shares the accounts with other teams. Empty: EARTHSELF_TEAM, else default.",
             "schema": {"type": ["string", "null"]},
         },
+        "broker": {
+            "label": "Download broker",
+            "description": "Address of the service that shares the accounts. Empty: EARTHSELF_BROKER, else a folder of the machine.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "broker_token": {
+            "label": "Token of the download broker",
+            "description": "Stored encrypted.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
     },
 }
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import GetUserDep
 from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
 from earthself.operators.errors import BadRequest
-from earthself.portal import files, monitor, rights
+from earthself.portal import files, metrics, monitor, rights
 from fastapi import Depends, FastAPI, HTTPException, Request, status
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
@@ -115,6 +115,20 @@ def outdated(user: GetUserDep) -> dict[str, Any]:
 def watched(user: GetUserDep) -> HTMLResponse:
     """Show the watched areas and the results that are out of date."""
     return HTMLResponse(monitor.page(lambda dag_id: rights.may_see_runs(user, dag_id)), headers=files.HEADERS)
+
+
+@app.get("/metrics")
+def scraped(request: Request) -> Response:
+    """Give the platform's metrics to Prometheus, by the token of the deployment."""
+    allowed = metrics.allowed(request.headers.get("authorization"))
+    if allowed is None:
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, f"metrics are given by token only, and none is set; start the web server with {metrics.TOKEN}"
+        )
+    if not allowed:
+        raise HTTPException(status.HTTP_401_UNAUTHORIZED, "the metrics need their own token", {"WWW-Authenticate": "Bearer"})
+    content, kind = metrics.exposition(request.headers.get("accept", ""))
+    return Response(content, headers={"Content-Type": kind, "Cache-Control": "no-store"})
 
 
 @app.get("/runs/{dag_id}/{run_id}/report.html")

@@ -23,6 +23,7 @@ from earthself.data.errors import BadInput
 from earthself.signature import errors, services
 from earthself.signature.access import CALLER, Access
 from earthself.signature.limits import Admission, Limits
+from earthself.signature.metrics import Meters
 from earthself.signature.waiting import WAITING, Waiting
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError
@@ -144,6 +145,8 @@ class Calls:
     """How many at a time."""
     limits: Limits
     """How much."""
+    meters: Meters
+    """What is counted, by service and method."""
 
     def handler(self, described: MethodDescriptor, function: Callable[..., Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """Make the handler of a method."""
@@ -155,7 +158,12 @@ class Calls:
         return grpc.stream_stream_rpc_method_handler(run)
 
     async def _run(self, method: Method, context: Any) -> None:  # noqa: ANN401
-        call = _Call(self, method, context)
+        service, _, name = method.described.full_name.rpartition(".")
+        with self.meters.request(service, name) as status:
+            call = _Call(self, method, context, status)
+            await self._admitted(call, method, context)
+
+    async def _admitted(self, call: _Call, method: Method, context: Any) -> None:  # noqa: ANN401
         async with call.statuses():
             metadata = context.invocation_metadata()
             name = self.access.check(metadata, "write" if method.writes else "read")
@@ -171,7 +179,9 @@ class Calls:
 class _Call:
     """One call, from its first byte to its last."""
 
-    def __init__(self, shared: Calls, method: Method, context: Any) -> None:  # noqa: ANN401
+    def __init__(self, shared: Calls, method: Method, context: Any, status: list[str]) -> None:  # noqa: ANN401
+        """How it ends is added to `status`."""
+        self._ends_with = status.append
         self._shared, self._method, self._context = shared, method, context
         self.address = _address(context.peer())
         self._sent = 0
@@ -246,11 +256,14 @@ class _Call:
         """Turn our errors into gRPC statuses; what is not the caller's goes to the log, and is told as INTERNAL if it is not ours."""
         try:
             yield
+            self._ends_with("OK")
         except (asyncio.CancelledError, grpc.aio.InternalError):  # the second where a message is on its way just then
+            self._ends_with("CANCELLED")
             _LOG.info("%s from %s was given up after %d messages", self._method.described.full_name, self.address, self._sent)
             raise
         except Exception as error:  # noqa: BLE001 - the last place before the wire
             status, text = _status(error)
+            self._ends_with(status.name)
             if not isinstance(error, _CALLERS):
                 _LOG.exception("%s failed", self._method.described.full_name)
             elif isinstance(error, (errors.AccessRefused, errors.TooBusy, errors.TooSlow)):

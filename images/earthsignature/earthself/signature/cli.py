@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
 import warnings
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from earthself.data import logs
 from earthself.data.errors import EarthSelfError
 from earthself.signature import maintenance, tokens
 from earthself.signature.errors import BadSetting, Unavailable
@@ -47,6 +47,7 @@ def _option(name: str, text: str, least: int | None = None, most: int | None = N
     return typer.Option(name, envvar="EARTHSELF_SIGNATURE" + name.replace("-", "_").upper()[1:], help=text, min=least, max=most)
 
 
+_METRICS = "Serve metrics for Prometheus at host:port; whoever reaches it may read them."
 _SERVER = f"127.0.0.1:{os.environ.get('EARTHSELF_SIGNATURE_PORT', '50051')}"
 
 
@@ -71,6 +72,7 @@ def serve(
     max_area_vertices: Annotated[int, _option("--max-area-vertices", "Corners of an area asked for.", least=4)] = USUAL.area_vertices,
     max_calls: Annotated[int, _option("--max-calls", "Calls at a time.", least=1)] = USUAL.calls,
     max_calls_of_one: Annotated[int, _option("--max-calls-of-one", "Calls at a time from one address.", least=1)] = USUAL.calls_of_one,
+    metrics: Annotated[str | None, _option("--metrics", _METRICS)] = None,
     as_json: Json = False,
 ) -> None:
     """Serve the database by gRPC until SIGTERM or Ctrl-C; says on standard output where, once it answers."""
@@ -79,14 +81,13 @@ def serve(
     from earthself.signature.tls import ServerTls
 
     os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB; by default GDAL keeps 5 % of the machine's memory
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("earthself").setLevel(logging.INFO)
 
     def ready(bound: int) -> None:
         at = f"{in_brackets(host)}:{bound}"
         _say({"host": host, "port": bound, "home": str(home)} if as_json else f"EarthSignature listens on {at}, store {home}")
 
     with _errors(as_json):
+        logs.configure()
         if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
             raise BadSetting("TLS needs --tls-cert and --tls-key; give both, or none")
         settings = ServerSettings(
@@ -101,6 +102,7 @@ def serve(
             read=read.value,
             reflection=reflection,
             limits=Limits(max_message, max_area_vertices, calls=max_calls, calls_of_one=max_calls_of_one),
+            metrics=metrics,
         )
         asyncio.run(run(settings, ready))
 
@@ -117,12 +119,12 @@ def web(
     insecure: Annotated[bool, typer.Option(help="Clear text although other machines can connect.")] = False,
     tokens: Annotated[Path | None, _option("--tokens", "List of tokens, made by `token add`.")] = None,
     read: Annotated[_Read, _option("--read", "Whether reading needs a token, here and for `serve`.")] = _Read.OPEN,
+    metrics: Annotated[str | None, typer.Option(envvar="EARTHSELF_DATA_METRICS", help=_METRICS)] = None,
     as_json: Json = False,
 ) -> None:
     """Serve the store as a STAC API with tiles and maps, beside `serve`, until SIGTERM or Ctrl-C. It only reads."""
     os.environ.setdefault("GDAL_CACHEMAX", "256")  # MB
     os.environ.setdefault("GDAL_DISABLE_READDIR_ON_OPEN", "EMPTY_DIR")  # our rasters are one file each
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # stac-fastapi imports it; our answers are our own
     from earthself.data.workspace import Workspace
 
@@ -131,13 +133,14 @@ def web(
         _say({"url": at, "home": str(home)} if as_json else f"EarthSignature's STAC API and maps are at {at}, store {home}")
 
     with _errors(as_json):
+        logs.configure()
         try:
             from earthself.signature.web.app import WebSettings
             from earthself.signature.web.app import serve as run
         except ModuleNotFoundError as error:
             raise BadSetting(f"{error}; the web server needs more packages: pip install earthself-signature[web]") from error
         catalog = Workspace(workspace or home.parent / "workspace").catalog
-        settings = WebSettings(home, host, port, database_url, catalog, root_path.rstrip("/"), insecure, tokens, read.value)
+        settings = WebSettings(home, host, port, database_url, catalog, root_path.rstrip("/"), insecure, tokens, read.value, metrics)
         asyncio.run(run(settings, ready))
 
 

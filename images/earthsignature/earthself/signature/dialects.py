@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import shapely
 import sqlalchemy as sa
+from earthself.data.sqlite import open_shared
 from earthself.signature.errors import BadSignature, OverTime, SignatureError, StoreBroken, StoreFull, Unavailable
 from earthself.signature.filters import Query
 from earthself.signature.rows import BOX_COLUMNS, CODE_COLUMNS, LAYER_COLUMNS, PRODUCT_COLUMNS, Rows
@@ -315,10 +316,8 @@ def _overlaps(query: Query) -> sa.ColumnElement[bool]:
 
 
 def _configure(connection: Any, _record: Any) -> None:  # noqa: ANN401 - what SQLAlchemy hands over
-    # We say BEGIN ourselves: Python's driver would leave changes of tables outside of the transaction.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+    open_shared(connection, busy_seconds=30, synchronous="FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin(connection: Connection) -> None:

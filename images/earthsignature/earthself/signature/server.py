@@ -23,6 +23,7 @@ from earthself.signature.access import Access, TokenFile
 from earthself.signature.calls import Calls, Workers
 from earthself.signature.health import Health
 from earthself.signature.limits import USUAL, Admission, Limits
+from earthself.signature.metrics import Meters, StoreFigures, served
 from earthself.signature.store import Store
 from earthself.signature.tls import Certificates, ServerTls, on_this_machine
 from earthself.signature.wire import POOL
@@ -70,6 +71,8 @@ class ServerSettings:
     """Whether the server tells what it answers."""
     limits: Limits = USUAL
     """What one caller may cost."""
+    metrics: str | None = None
+    """Address of the metrics, host:port; None: they are not served."""
 
 
 async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
@@ -86,15 +89,18 @@ async def serve(settings: ServerSettings, ready: Callable[[int], None]) -> None:
     workers = Workers(settings.threads)
     left = settings.grace
     try:
-        server, health = _server(store, Calls(workers, access, Admission(settings.limits), settings.limits), settings)
-        port = _listen(server, settings, certificates)
-        await health.start()
-        await server.start()
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        ready(port)
-        await stop.wait()
+        meters = Meters("earthsignature", ("service", "method"))
+        meters.registry.register(StoreFigures(store))
+        server, health = _server(store, Calls(workers, access, Admission(settings.limits), settings.limits, meters), settings)
+        with served(meters.registry, settings.metrics):
+            port = _listen(server, settings, certificates)
+            await health.start()
+            await server.start()
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            ready(port)
+            await stop.wait()
         end = time.monotonic() + settings.grace
         health.end()
         await asyncio.wait([asyncio.ensure_future(server.stop(settings.grace * _POLITE))], timeout=settings.grace)

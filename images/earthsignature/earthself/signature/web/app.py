@@ -18,12 +18,14 @@ from brotli_asgi import BrotliMiddleware
 from earthself.data.errors import EarthSelfError
 from earthself.signature.access import Access, TokenFile
 from earthself.signature.errors import BadSetting, OverTime, SignatureError
+from earthself.signature.metrics import Meters, served
 from earthself.signature.store import Store
 from earthself.signature.tls import on_this_machine
 from earthself.signature.web import collection, maps, requests
 from earthself.signature.web.answers import JSON, answer
 from earthself.signature.web.api import Api, Queryables
 from earthself.signature.web.guard import Guard
+from earthself.signature.web.metering import Metering
 from earthself.signature.web.search import Products
 from earthself.signature.web.shown import Results, ShownProducts
 from fastapi import FastAPI
@@ -76,12 +78,14 @@ class WebSettings:
     """List of tokens; only read where reading needs one."""
     read: Literal["open", "token"] = "open"
     """Whether reading needs a token."""
+    metrics: str | None = None
+    """Address of the metrics, host:port; None: they are not served."""
 
 
-def application(store: Store, catalog: Path | None = None, access: Access | None = None) -> FastAPI:
+def application(store: Store, catalog: Path | None = None, access: Access | None = None, meters: Meters | None = None) -> FastAPI:
     """Make the application over a store that another process writes, and over the catalogue of published results.
 
-    With `access` each request needs a token that may read.
+    With `access` each request needs a token that may read; with `meters` all of them are counted, by route.
     """
     products = Products(store)
     extensions = _extensions()
@@ -113,6 +117,8 @@ def application(store: Store, catalog: Path | None = None, access: Access | None
         (Exception, _unexpected),
     ):
         app.add_exception_handler(kind, handler)
+    if meters is not None:
+        app.add_middleware(Metering, meters=meters, routes=lambda: app.routes)
     return app
 
 
@@ -267,15 +273,17 @@ async def serve(settings: WebSettings, ready: Callable[[int], None]) -> None:
     listening = _listen(settings.host, settings.port)
     store = Store(settings.home, settings.database_url)
     try:
+        meters = Meters("earthsignature_web", ("route",))
         config = uvicorn.Config(
-            application(store, settings.catalog, access),
+            application(store, settings.catalog, access, meters),
             root_path=settings.root_path,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=3,
             server_header=False,
         )
-        await _Server(config, lambda: ready(int(listening.getsockname()[1]))).serve(sockets=[listening])
+        with served(meters.registry, settings.metrics):
+            await _Server(config, lambda: ready(int(listening.getsockname()[1]))).serve(sockets=[listening])
     finally:
         listening.close()
         store.close()

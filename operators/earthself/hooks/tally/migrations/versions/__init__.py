@@ -1,0 +1,1 @@
+"""One file a change; its number is its place."""
