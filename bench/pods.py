@@ -40,7 +40,7 @@ with DAG("ours_many", schedule=None, max_active_tasks=200):
 _PLAIN = """
 from airflow.sdk import DAG
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-ARGS = dict(image={image!r}, cmds=["true"], kubernetes_conn_id="kubernetes_default", name="plain")
+ARGS = dict(image={image!r}, cmds=["true"], kubernetes_conn_id="kubernetes_default", name="plain", startup_timeout_seconds=600)
 with DAG("plain_one", schedule=None):
     KubernetesPodOperator(task_id="one", **ARGS)
 with DAG("plain_many", schedule=None, max_active_tasks=200):

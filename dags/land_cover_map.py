@@ -49,6 +49,8 @@ with DAG(
         parameters={"mask": "{{ params.mask }}", "model": "{{ params.model }}"},
         output="signed/{{ '%04d' % ti.map_index }}",
         resources=StepResources(cpu=1, memory="4Gi"),
+        splittable=True,
+        may_lose=True,
         max_active_tis_per_dag=workers(),
     ).expand(inputs=plan.output)
     ingest = EarthSignatureIngestOperator(

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
+import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +15,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import airflow_sandbox
+from in_pods import connection
+from tcp_proxy import Proxy
+
+from tests.kube import Cluster
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +41,7 @@ def context(workspace: Path) -> Callable[..., dict[str, Any]]:
     """What Airflow gives to `execute`, as far as our operators read it."""
 
     def make(map_index: int = -1, **params: Any) -> dict[str, Any]:
-        ti = SimpleNamespace(dag_id="a_dag", run_id="manual__1", task_id="t", map_index=map_index, try_number=1)
+        ti = SimpleNamespace(dag_id="a_dag", run_id="manual__1", task_id="t", map_index=map_index, try_number=1, max_tries=3)
         return {"ti": ti, "params": params}
 
     return make
@@ -51,6 +59,43 @@ def products(tmp_path: Path) -> dict[str, Any]:
         for name in ("P1", "P2")
     ]  # fmt: skip
     return catalogs.write_catalog(tmp_path / "products", "products", items, area).to_dict()
+
+
+@pytest.fixture
+def kube(cluster_config, workspace, monkeypatch):
+    """A namespace of its own, and the connection that leads there."""
+    cluster = Cluster(cluster_config, f"t-{secrets.token_hex(4)}")
+    cluster.kubectl("create", "namespace", cluster.namespace)
+    extra = {
+        "kube_config_path": cluster_config,
+        "namespace": cluster.namespace,
+        "earthself": {"image": "localhost/busybox:1", "workspace": {"hostPath": {"path": str(workspace)}}},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
+    yield cluster
+    cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
+
+
+@pytest.fixture
+def task(context):
+    def make(index: int = -1):
+        made = context(index)
+        name = "t" if index < 0 else f"t_{index}"
+        states = {made["ti"].run_id: {name: "running"}}
+        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=datetime.now(UTC), get_task_states=lambda **_: states)
+        return made | {"run_id": made["ti"].run_id, "dag": SimpleNamespace()}
+
+    return make
+
+
+@pytest.fixture
+def found(products, workspace):
+    """The products' catalogue, as a task before this one leaves it in the run's folder."""
+    from earthself.data.reference import Reference
+
+    path = workspace / "runs/a_dag/manual__1/work/found"
+    shutil.copytree(Reference.from_dict(products).path().parent, path)
+    return Reference.to_file(path / "catalog.json", 2).to_dict()
 
 
 @pytest.fixture
@@ -86,3 +131,16 @@ def leave(*ids, **result):
 @pytest.fixture
 def read() -> Callable[[str | Path], Any]:
     return lambda path: json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def door(kube, tmp_path, monkeypatch):
+    """The way to the API server leads through a door that the test can slam."""
+    config = Path(kube.config).read_text()
+    found = re.search(r"https://([^:/]+):(\d+)", config)
+    assert found
+    made = Proxy(found[1], int(found[2]))
+    (tmp_path / "through.kubeconfig").write_text(config.replace(found[0], f"https://127.0.0.1:{made.port}"))
+    connection(monkeypatch, lambda extra: extra.update(kube_config_path=str(tmp_path / "through.kubeconfig")))
+    yield made
+    made.close()

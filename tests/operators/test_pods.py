@@ -6,135 +6,36 @@ import asyncio
 import json
 import os
 import re
-import secrets
-import shutil
 import subprocess
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from earthself.operators import ProcessingStepOperator, StepResources
+from earthself.hooks.tally import Tally
+from earthself.operators import StepResources, catalogs
 from earthself.operators.errors import TemporaryFailure
+from earthself.triggers.pods.waiting import WAITING
+from in_pods import COPY, INSIDE, Died, again, connection, died, fired, lines, run, step, template
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
-from tcp_proxy import Proxy
-
-from tests.kube import Cluster
-
-ITEM = '{"type":"Feature","stac_version":"1.1.0","id":"one","geometry":null,"links":[],"assets":{},"properties":{"datetime":null}}'
-CATALOG = '{"type":"Catalog","stac_version":"1.1.0","id":"c","description":"c","links":[{"rel":"item","href":"./one/one.json"}]}'
-COPY = f"""
-for item in $(ls $EARTHSELF_STEP_INPUT); do echo "progress 0.5 $item" >&2; done
-cd $EARTHSELF_STEP_OUTPUT
-mkdir one
-echo '{ITEM}' > one/one.json
-echo '{CATALOG}' > catalog.json
-"""
-
-
-@pytest.fixture
-def kube(cluster_config, workspace, monkeypatch):
-    """A namespace of its own, and the connection that leads there."""
-    cluster = Cluster(cluster_config, f"t-{secrets.token_hex(4)}")
-    cluster.kubectl("create", "namespace", cluster.namespace)
-    extra = {
-        "kube_config_path": cluster_config,
-        "namespace": cluster.namespace,
-        "earthself": {"image": "localhost/busybox:1", "workspace": {"hostPath": {"path": str(workspace)}}},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps({"conn_type": "kubernetes", "extra": extra}))
-    yield cluster
-    cluster.kubectl("delete", "namespace", cluster.namespace, "--wait=false")
-
-
-def connection(monkeypatch, change) -> None:
-    """Change what the connection says."""
-    said = json.loads(os.environ["AIRFLOW_CONN_KUBERNETES_DEFAULT"])
-    change(said["extra"])
-    monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", json.dumps(said))
-
-
-def step(script: str = COPY, **kwargs) -> ProcessingStepOperator:
-    kwargs = {
-        "eodag_conn_id": None,
-        "image": "localhost/busybox:1",
-        "command": ["sh", "-c", script],
-        "resources": StepResources(0.05, "64Mi"),
-    } | kwargs
-    return ProcessingStepOperator(task_id="t", **kwargs)
-
-
-def run(operator, context):
-    """What Airflow does: execute, let the trigger wait where the task says so, resume."""
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferred:
-        trigger = again(deferred.trigger)
-
-    return operator.resume(context, asyncio.run(fired(trigger)))
-
-
-async def fired(trigger):
-    """What the trigger says in the end, as it comes out of the database."""
-    return json.loads(json.dumps((await anext(aiter(trigger.run()))).payload))
-
-
-def again(trigger):
-    """The trigger as the triggerer makes it, from what is in the database."""
-    path, kwargs = trigger.serialize()
-    assert path == "earthself.triggers.step_pod.StepPodTrigger"
-    return type(trigger)(**json.loads(json.dumps(kwargs)))
-
-
-@pytest.fixture
-def task(context):
-    def make(index: int = -1):
-        made = context(index)
-        name = "t" if index < 0 else f"t_{index}"
-        states = {made["ti"].run_id: {name: "running"}}
-        made["ti"] = SimpleNamespace(**vars(made["ti"]), start_date=datetime.now(UTC), get_task_states=lambda **_: states)
-        return made | {"run_id": made["ti"].run_id, "dag": SimpleNamespace()}
-
-    return make
-
-
-@pytest.fixture
-def found(products, workspace):
-    """The products' catalogue, as a task before this one leaves it in the run's folder."""
-    from earthself.data.reference import Reference
-
-    path = workspace / "runs/a_dag/manual__1/work/found"
-    shutil.copytree(Reference.from_dict(products).path().parent, path)
-    return Reference.to_file(path / "catalog.json", 2).to_dict()
-
-
-class Died(BaseException):
-    """The worker is no more."""
-
-
-async def died(*_):
-    raise Died
 
 
 async def nothing(*_):
     return
 
 
-def lines(logs) -> list[str]:
-    return [entry["event"] for entry in logs]
-
-
 def test_a_step_in_a_pod_reads_its_input_and_leaves_a_catalogue(kube, task, found, workspace):
+    said = {"status": "done", "outputs": 1, "message": "", "metrics": {"cpu_seconds": 1.5, "peak_memory_bytes": 2048}, "warnings": []}
     with capture_logs() as logs:
-        reference = run(step(inputs=found, output="mine"), task())
+        reference = run(step(f"{COPY} echo '{json.dumps(said)}' > $EARTHSELF_STEP_RESULT", inputs=found, output="mine"), task())
     assert reference["count"] == 1
     assert (workspace / "runs/a_dag/manual__1/work/mine/one/one.json").is_file()
     assert " 50 % catalog.json" in lines(logs)
     account = json.loads((workspace / "runs/a_dag/manual__1/work/steps/t/run.json").read_text())
     assert re.search(r"busybox:1@sha256:[0-9a-f]{64}$", account["image"])
+    assert (account["cpu_seconds"], account["peak_memory"]) == (1.5, 2048), "what a pod used is known by its step only"
     kube.wait(lambda: not kube.left())
 
 
@@ -142,15 +43,6 @@ def test_an_input_that_a_pod_cannot_see_is_refused_before_anything_is_made(kube,
     with pytest.raises(AirflowFailException, match="outside of the workspace"):
         run(step(inputs=products), task())
     assert not kube.left()
-
-
-INSIDE = """
-id -u; grep -E '^(CapEff|CapPrm|NoNewPrivs|Seccomp):' /proc/self/status
-touch /here 2>/dev/null && echo root-writable; touch $EARTHSELF_STEP_INPUT/here 2>/dev/null && echo input-writable
-touch $EARTHSELF_STEP_SCRATCH/x /tmp/x && echo scratch-writable
-ls /var/run/secrets/kubernetes.io 2>/dev/null && echo has-token
-env | grep -E 'SERVICE_HOST' | grep -v ^KUBERNETES_ && echo has-services
-"""
 
 
 def test_a_pod_has_no_rights_that_it_does_not_need(kube, task, found):
@@ -191,10 +83,6 @@ def test_how_a_step_ends_says_whether_to_try_again_and_leaves_nothing(kube, task
     kube.wait(lambda: not kube.left())
     assert not (workspace / "runs/a_dag/manual__1/work/mine").exists()
     assert not (workspace / "runs/a_dag/manual__1/work/steps/t/staging").exists()
-
-
-def template(**container):
-    return {"spec": {"containers": [{"name": "step", **container}]}}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +181,7 @@ def test_a_full_namespace_is_waited_for(kube, task):
     kube.kubectl("create", "quota", "one", "--hard=pods=1")
     kube.kubectl("run", "other", "--image=localhost/busybox:1", "--restart=Never", "--", "sleep", "1000")
     with pytest.raises(TaskDeferred) as deferred:
-        step().execute(task())
+        step(start_seconds=2.5).execute(task())
     assert [pod["metadata"]["name"] for pod in kube.pods()] == ["other"]
     trigger = again(deferred.value.trigger)
 
@@ -315,6 +203,54 @@ def test_the_time_of_a_task_runs_while_it_waits_for_room(kube, task):
     kube.wait(lambda: not kube.left())
 
 
+def test_what_pods_do_is_counted_and_how_many_wait_is_told(kube, task):
+    with pytest.raises(AirflowFailException, match="killed for memory"):
+        run(step("x=a; while true; do x=$x$x; done", resources=StepResources(0.05, "16Mi")), task())
+    kube.kubectl("create", "quota", "none", "--hard=pods=0")
+    kube.wait(lambda: kube.kubectl("get", "quota", "none", "-o", "jsonpath={.status.hard.pods}") == "0")
+    begun = datetime.now(UTC)
+
+    def waiting():
+        with Tally() as tally:
+            return {(each.labels["cloud"], each.value) for each in tally.told(begun)}
+
+    with pytest.raises(TaskDeferred) as deferred:
+        step().execute(task())
+    events: list[dict] = []
+
+    async def triggerer():
+        events.append(await fired(again(deferred.value.trigger)))
+        await WAITING._telling  # a triggerer lives on
+
+    waits = threading.Thread(target=lambda: asyncio.run(triggerer()))
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        waits.start()
+        kube.wait(lambda: waiting() == {("kubernetes_default", 1)})
+        kube.kubectl("delete", "quota", "none")
+        waits.join(60)
+    assert [entry["step"] for entry in logs if "50 %" in entry["event"]] == ["t"], "a line of the step that the triggerer says"
+    step().resume(task(), events[0])
+    kube.wait(lambda: waiting() == set())
+    with Tally() as tally:
+        counted = tally.counted()
+    found = {(each.name, each.labels.get("result")): each.value for each in counted}
+    assert found["earthself_steps_started", None] == 2, "one that was deferred began once"
+    assert (found["earthself_steps_ended", "memory"], found["earthself_steps_ended", "done"]) == (1, 1)
+    assert sum(each.value for each in counted if each.name == "earthself_step_seconds") == 2
+
+
+def test_a_pod_carries_the_ids_of_its_run_for_who_collects_logs(kube, task):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("earthself.triggers.pods.life.Life.follow", died)
+        with pytest.raises(Died):
+            step("sleep 30").execute(task(3))
+    (pod,) = kube.pods()
+    labels = {name: pod["metadata"]["labels"].get(name) for name in ("dag_id", "run_id", "task_id", "map_index", "try_number")}
+    assert labels == {"dag_id": "a_dag", "run_id": "manual__1", "task_id": "t", "map_index": "3", "try_number": "1"}
+    whole = json.loads(pod["metadata"]["annotations"]["earthself.io/task"])
+    assert whole == {"dag_id": "a_dag", "run_id": "manual__1", "task_id": "t", "map_index": 3}
+
+
 def test_the_next_try_takes_on_the_pod_of_a_worker_that_died(kube, task):
     script = "echo begun; sleep 5;" + COPY
     with pytest.MonkeyPatch.context() as patch:
@@ -329,26 +265,60 @@ def test_the_next_try_takes_on_the_pod_of_a_worker_that_died(kube, task):
     assert any("taken on" in line for line in lines(logs))
 
 
-@pytest.fixture
-def proxy(kube, tmp_path, monkeypatch):
-    """The way to the API server leads through a door that the test can slam."""
-    config = Path(kube.config).read_text()
-    found = re.search(r"https://([^:/]+):(\d+)", config)
-    assert found
-    door = Proxy(found[1], int(found[2]))
-    (tmp_path / "through.kubeconfig").write_text(config.replace(found[0], f"https://127.0.0.1:{door.port}"))
-    connection(monkeypatch, lambda extra: extra.update(kube_config_path=str(tmp_path / "through.kubeconfig")))
-    yield door
-    door.close()
+def test_a_pod_that_worked_on_something_else_under_the_same_path_is_not_taken_on(kube, task, workspace):
+    items = [{"type": "Feature", "id": f"P{n}", "links": [], "assets": {}, "properties": {}} for n in range(2)]
+    given = workspace / "runs/a_dag/manual__1/work/given"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("earthself.triggers.pods.life.Life.follow", died)
+        with pytest.raises(Died):
+            step("ls $EARTHSELF_INPUT;" + COPY, inputs=catalogs.write_catalog(given, "given", items[:1]).to_dict()).execute(task())
+    (before,) = kube.pods()
+    with capture_logs() as logs:
+        run(step("ls $EARTHSELF_INPUT;" + COPY, inputs=catalogs.write_catalog(given, "given", items).to_dict()), task())
+    assert not any("taken on" in line for line in lines(logs))
+    assert before["metadata"]["name"] not in {pod["metadata"]["name"] for pod in kube.pods()}
 
 
-def test_each_line_is_said_once_when_the_stream_is_cut_in_the_middle(kube, task, proxy):
+def test_a_pod_that_is_refused_leaves_no_secret(kube, task):
+    small = {"kind": "LimitRange", "spec": {"limits": [{"type": "Container", "max": {"memory": "16Mi"}}]}}
+    kube.kubectl("apply", "-f", "-", text=json.dumps({"apiVersion": "v1", "metadata": {"name": "small"}} | small))
+    with pytest.raises(AirflowFailException, match="maximum memory"):
+        step(env={"MY_TOKEN": "x"}).execute(task())
+    assert not kube.left()
+
+
+def test_a_wait_that_fails_for_good_takes_the_pod_along(kube, task, monkeypatch):
+    connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
+    with pytest.raises(TaskDeferred) as deferred:
+        step("sleep 1000", env={"MY_TOKEN": "x"}).execute(task())
+    assert kube.pods()
+    event = {"error": "the right is gone", "retry": False, "exit_code": 1, "plan": deferred.value.trigger.plan}
+    with pytest.raises(AirflowFailException, match="the right is gone"):
+        step("sleep 1000").resume(task(), event)
+    kube.wait(lambda: not kube.left())
+
+
+def test_a_task_that_is_ended_while_its_input_is_prepared_makes_nothing(kube, task, monkeypatch):
+    operator = step(env={"MY_TOKEN": "x"})
+    stage = operator._stage
+
+    def killed(run):
+        stage(run)
+        operator.on_kill()  # Python goes on after the signal
+
+    monkeypatch.setattr(operator, "_stage", killed)
+    with pytest.raises(TemporaryFailure, match="stopped before it began"):
+        operator.execute(task())
+    assert not kube.left()
+
+
+def test_each_line_is_said_once_when_the_stream_is_cut_in_the_middle(kube, task, door):
     script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.2; done; printf 'no newline';" + COPY
     done = threading.Event()
 
     def slam():
         while not done.wait(0.45):
-            proxy.cut()
+            door.cut()
 
     slammer = threading.Thread(target=slam)
     slammer.start()
@@ -359,26 +329,17 @@ def test_each_line_is_said_once_when_the_stream_is_cut_in_the_middle(kube, task,
         done.set()
         slammer.join()
     said = lines(logs)
-    assert proxy.cuts > 3
+    assert door.cuts > 3
     assert [line for line in said if line.startswith("line ")] == [f"line {i}" for i in range(1, 3001)]
     assert said.count("no newline") == 1
 
 
-def test_a_run_goes_on_while_the_api_server_is_away(kube, task, proxy):
-    def away():
-        kube.wait(lambda: any(pod["status"].get("phase") == "Running" for pod in kube.pods()))
-        proxy.shut = True
-        proxy.cut()
-        time.sleep(10)
-        proxy.shut = False
-
-    worker = threading.Thread(target=away)
-    worker.start()
+def test_a_line_that_is_too_long_to_keep_is_cut_and_the_rest_of_the_log_goes_on(kube, task):
     with capture_logs() as logs:
-        assert run(step("for i in $(seq 8); do echo line $i; sleep 0.5; done;" + COPY), task())["count"] == 1
-    worker.join()
-    assert [line for line in lines(logs) if line.startswith("line ")] == [f"line {i}" for i in range(1, 9)]
-    kube.wait(lambda: not kube.left())
+        run(step("head -c 6000000 /dev/zero | tr '\\0' x; echo; echo after;" + COPY), task())
+    said = lines(logs)
+    assert {len(line) for line in said if line.startswith("xxx")} <= set(range(1_000_000, 2 << 20))
+    assert said.count("after") == 1
 
 
 def test_a_killed_task_takes_its_pod_along_even_if_the_step_does_not_listen(kube, task):

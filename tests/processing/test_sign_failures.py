@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from earthself.data.broker import Resting
+from earthself.data.broker import BrokerAway, Resting
 from earthself.data.errors import TryAgain
 from earthself.data.sources import SourceConfig
 from earthself.processing.batch import each_item
@@ -142,6 +142,22 @@ def test_a_provider_that_all_leave_alone_is_waited_for_as_long_as_it_takes(produ
     (tmp_path / "out").mkdir()
     result = each_item(StepContext("test", products.folder, tmp_path / "out", tmp_path, 1), work, Meter(), retries=2, sleep=waited.append)
     assert (result.status, waited) == ("done", [30.0])
+
+
+def test_a_broker_that_is_away_is_no_products_fault(products, tmp_path):
+    for name in "AB":
+        products.add(name, {"B04": np.ones((4, 4), np.uint16)})
+    asked, waited = [], []
+
+    def work(item):
+        asked.append(item.id)
+        raise BrokerAway("the download broker does not answer")
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BrokerAway):
+        each_item(StepContext("test", products.folder, tmp_path / "out", tmp_path, 1), work, Meter(), retries=2, sleep=waited.append)
+    assert (len(asked), waited) == (1, [])
+    assert not (tmp_path / "out" / "failures.json").exists()
 
 
 class _Ranges(SimpleHTTPRequestHandler):

@@ -382,3 +382,12 @@ def test_the_command_refuses_what_it_does_not_know(folders, capsys):
     assert "there is no step 'no_such_step'" in capsys.readouterr().err
     assert main(["sign"]) == 65
     assert "EARTHSELF_STEP_INPUT" in capsys.readouterr().err
+
+
+def test_the_result_document_is_written_in_place(folders):
+    result = folders[2]
+    result.write_text("what a container runtime has put there")
+    file = result.stat().st_ino
+    code, document = run(copying, folders)
+    assert (code, document["status"]) == (0, "done")
+    assert result.stat().st_ino == file, "a mounted file cannot be replaced by another"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from earthself.triggers.pods.look import look
+from earthself.triggers.pods.look import after, look
 
 SCHEDULED = [{"type": "PodScheduled", "status": "True"}]
 
@@ -46,15 +46,10 @@ def test_a_pod_that_the_cluster_ended_is_no_success_whatever_its_step_said(reaso
     assert (seen.stage, seen.why) == ("interrupted", f"{reason} The node was low on memory.")
 
 
-@pytest.mark.parametrize(
-    ("deleted", "stage"),
-    [
-        ("2026-01-01T10:00:45Z", "interrupted"),  # asked for at :15, the step ended at :30
-        ("2026-01-01T10:01:30Z", "ended"),  # asked for at 1:00, when it had ended by itself
-    ],
-)
-def test_an_exit_after_a_deletion_is_an_answer_to_it(deleted, stage):
-    assert look(pod(container=ended(0), deleted=deleted), "step").stage == stage
+@pytest.mark.parametrize("deleted", ["2026-01-01T10:00:45Z", "2026-01-01T10:01:30Z"])
+def test_an_exit_seen_only_after_a_deletion_is_an_answer_to_it(deleted):
+    """Whichever time is the later one: the step's is of the node's clock, the deletion's of the server's."""
+    assert look(pod(container=ended(0), deleted=deleted), "step").stage == "interrupted"
 
 
 def test_a_pod_that_is_being_deleted_before_its_step_ended_is_interrupted():
@@ -82,6 +77,23 @@ def test_what_holds_a_container_back_says_whether_waiting_helps(reason, message,
     assert seen.stage == stage
     if stage == "hopeless":
         assert reason in seen.why
+
+
+@pytest.mark.parametrize("name", ["registry:5000/mine:1", "r/mine:429", "r/timeout/rate-limit:503", "127.0.0.1:50341/mine:1"])
+def test_an_image_is_missing_whatever_its_name(name):
+    state = pod(container=waiting("ErrImagePull", f'failed to resolve reference "{name}": {name}: not found'), phase="Pending")
+    state["status"]["containerStatuses"][0]["image"] = name
+    assert look(state, "step").stage == "hopeless"
+
+
+def test_the_registrys_words_stand_while_the_node_pauses():
+    refused = look(pod(container=waiting("ErrImagePull", "429 Too Many Requests"), phase="Pending"), "step")
+    pauses = look(pod(container=waiting("ImagePullBackOff", 'Back-off pulling image "mine:1"'), phase="Pending"), "step")
+    assert after(refused, pauses).why == "ErrImagePull: 429 Too Many Requests"
+    assert after(after(refused, pauses), pauses).why == "ErrImagePull: 429 Too Many Requests"
+    prepared = look(pod(container=waiting("ContainerCreating"), phase="Pending"), "step")
+    assert after(refused, prepared) == prepared
+    assert after(prepared, pauses) == pauses
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _WATCH_SECONDS = 30
 """A watch is asked anew after this long: a connection that was cut without a word is found out."""
 _SILENT_SECONDS = 60.0
+_LONGEST_LINE = 2 << 20
+"""Bytes of a line that are kept: a program may write without ever ending a line, and a pod's state (an event) is far smaller."""
+_GROUPS = {"daskclusters": "/apis/kubernetes.dask.org/v1"}
+"""Where kinds are found that are not in Kubernetes' core."""
 
 Object = dict[str, Any]
 
@@ -50,6 +54,14 @@ class Exists(ClusterError):
     """An object of that name is there already, or was changed meanwhile."""
 
 
+class NotAllowed(ClusterError):
+    """The account may not do it, or not any more (exit 1)."""
+
+
+class NotSignedIn(NotAllowed):
+    """The account's credentials are not good, or not any more (exit 1)."""
+
+
 class QuotaUsedUp(ClusterError):
     """The namespace has no room for the object now (exit 75: there will be, when others end)."""
 
@@ -67,11 +79,16 @@ class Cluster:
         self._hook = AsyncKubernetesHook(conn_id=conn_id, connection_extras=None if extras is None else dict(extras))
         self._away_seconds = away_seconds
         self._open = AsyncExitStack()
+        self._allowed: set[tuple[str, str]] = set()
         self._api: Any = None
 
     async def __aenter__(self) -> Self:
-        self._api = await self._open.enter_async_context(self._hook.get_conn())
+        await self._sign_in()
         return self
+
+    async def _sign_in(self) -> None:
+        """Read the connection's credentials anew: those of a cloud's own program live for minutes. Requests under way keep their client."""
+        self._api = await self._open.enter_async_context(self._hook.get_conn())
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
@@ -153,8 +170,14 @@ class Cluster:
                     answer = await self._send(method, path, query, body, aiohttp.ClientTimeout(total=_ANSWER_SECONDS))
                     text = await answer.read()
                 _check(answer.status, text, path)
+                self._allowed.add((method, _kind(path)))
                 return dict(json.loads(text))
-            except (aiohttp.ClientError, TimeoutError, OSError, ClusterAway) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, ClusterAway, NotAllowed) as error:
+                if isinstance(error, NotAllowed):
+                    reads = method == "GET" and ("GET", _kind(path)) in self._allowed
+                    if not (self._allowed if isinstance(error, NotSignedIn) else reads):
+                        raise
+                    await self._sign_in()  # it was allowed before: a token that has ended, or a server that does not know us yet
                 if asyncio.get_running_loop().time() + pause > until:
                     away = str(error) or type(error).__name__
                     raise ClusterAway(
@@ -175,12 +198,15 @@ class Cluster:
                 async for chunk in answer.content.iter_any():
                     *whole, rest = (rest + chunk).split(b"\n")
                     for line in whole:
-                        yield line + b"\n"
+                        yield line[:_LONGEST_LINE] + b"\n"
+                    rest = rest[:_LONGEST_LINE]
                 if rest:
                     yield rest
             finally:
                 answer.close()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, NotSignedIn) as error:
+            if isinstance(error, NotSignedIn) and not self._allowed:
+                raise
             raise ClusterAway(f"{path} was cut off ({error or type(error).__name__})") from error
 
     async def _send(self, method: str, path: str, query: Any, body: Object | None, limits: aiohttp.ClientTimeout) -> Any:  # noqa: ANN401
@@ -194,11 +220,27 @@ class Cluster:
         )  # fmt: skip
 
 
+def _kind(path: str) -> str:
+    return path.partition("/namespaces/")[2].split("/")[1]
+
+
 def _path(kind: str, namespace: str, name: str | None = None) -> str:
-    return f"/api/v1/namespaces/{namespace}/{kind}" + ("" if name is None else f"/{name}")
+    return f"{_GROUPS.get(kind, '/api/v1')}/namespaces/{namespace}/{kind}" + ("" if name is None else f"/{name}")
 
 
-_QUOTA = re.compile(r"exceeded quota|is forbidden: maximum|failed quota")
+_QUOTA = re.compile(r"exceeded quota: [^,]+, requested: (?P<requested>.+), used: .+, limited: (?P<limited>.+)")
+"""What the API server says where a quota has no room; the three lists name the same resources (`name=quantity,…`)."""
+
+
+def _never_fits(requested: str, limited: str) -> bool:
+    """Whether more is asked for than a quota has in all; one of nothing at all is how a namespace is closed for a while."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    try:
+        asked, most = (dict(one.partition("=")[::2] for one in text.split(",")) for text in (requested, limited))
+        return any(parse_quantity(amount) > parse_quantity(most[name]) > 0 for name, amount in asked.items() if name in most)
+    except ValueError:
+        return False
 
 
 def _check(status: int, text: bytes, path: str) -> None:
@@ -215,8 +257,10 @@ def _check(status: int, text: bytes, path: str) -> None:
         raise Exists(said)
     if status == 429 or status >= 500:
         raise ClusterAway(f"the Kubernetes API answers {status} ({said})")
-    if status == 403 and _QUOTA.search(said):
+    if status == 403 and (quota := _QUOTA.search(said)) and not _never_fits(quota["requested"], quota["limited"]):
         raise QuotaUsedUp(said)
-    if status in (401, 403):
-        raise ClusterError(f"the cluster does not allow it ({said}); give the connection's account that right")
+    if status == 401:
+        raise NotSignedIn(f"the cluster does not know the connection's account ({said}); renew its credentials")
+    if status == 403:
+        raise NotAllowed(f"the cluster does not allow it ({said}); give the connection's account that right")
     raise ClusterError(f"the cluster refuses {path} ({status}: {said})")

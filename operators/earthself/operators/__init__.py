@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from earthself.operators.dask_cluster import DaskCluster
 from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
 from earthself.operators.new_products import NewProductsDoneOperator, NewProductsOperator
 from earthself.operators.planning import EstimateOperator, PlanBatchesOperator
@@ -13,6 +14,7 @@ from earthself.operators.staging import StageProductsOperator
 from earthself.operators.step import ProcessingStepOperator
 
 __all__ = [
+    "DaskCluster",
     "EODAGDownloadOperator",
     "EODAGSearchOperator",
     "EarthSignatureIngestOperator",

@@ -41,6 +41,8 @@ class Outcome:
     """Whether the session was killed because it grew past its limit."""
     stopped: bool
     """Whether `stop` ended it."""
+    peak_at_least: bool = False
+    """Whether all that is known of the peak is that it was not less."""
 
 
 class StepProcess:

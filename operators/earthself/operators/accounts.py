@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from earthself.data.reference import Reference
     from earthself.data.workspace import RunFolder
 
-_ENDED, _LEFT, _FAILED = "run.json", "output.json", "error.json"
+ENDED, _LEFT, _FAILED = "run.json", "output.json", "error.json"
 """In `steps/<task>[-<index>]`: how the process ended, the reference of its output, why the task failed."""
 
 
 def ended(folder: Path, account: Mapping[str, Any]) -> None:
     """Keep how a step's process ended and what it used."""
-    _write(folder / _ENDED, account)
+    _write(folder / ENDED, account)
 
 
 def left(folder: Path, output: Reference) -> dict[str, Any]:
@@ -37,6 +37,12 @@ def left(folder: Path, output: Reference) -> dict[str, Any]:
 def failed(folder: Path, error: EarthSelfError) -> None:
     """Keep why a step's task failed."""
     _write(folder / _FAILED, {"error": str(error), "retry": error.retry})
+
+
+def take_back(folder: Path) -> None:
+    """Take away what an earlier try of a step said, where it goes on and its folder is not made anew."""
+    for name in (ENDED, _LEFT, _FAILED):
+        (folder / name).unlink(missing_ok=True)
 
 
 def output(folder: Path) -> Path | None:
@@ -67,7 +73,7 @@ def of_steps(run: RunFolder) -> dict[str, dict[str, Any]]:
     """Read how the processes of all steps ended, by the names of their folders."""
     from earthself.data.workspace import read_json
 
-    return {path.parent.name: dict(read_json(path)) for path in sorted((run.work / "steps").glob(f"*/{_ENDED}"))}
+    return {path.parent.name: dict(read_json(path)) for path in sorted((run.work / "steps").glob(f"*/{ENDED}"))}
 
 
 def forget(run: RunFolder, task_ids: Iterable[str]) -> None:
@@ -75,7 +81,7 @@ def forget(run: RunFolder, task_ids: Iterable[str]) -> None:
     ids = set(task_ids)
     for path in [*run.work.glob("steps/*/*.json"), *run.work.glob("times/*.json"), *run.work.glob("notes/*.json")]:
         in_steps = path.parent.parent.name == "steps"
-        if in_steps and path.name not in (_ENDED, _LEFT, _FAILED):
+        if in_steps and path.name not in (ENDED, _LEFT, _FAILED):
             continue
         name = path.parent.name if in_steps else path.stem
         if ids & {name, re.sub(r"-\d+$", "", name)}:

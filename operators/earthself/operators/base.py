@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from earthself.operators import times
+from earthself.operators import counting, times
 from earthself.operators.errors import translated
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class EarthSelfOperator(BaseOperator):
     def noted(self, context: Context, work: Callable[[], Any]) -> Any:  # noqa: ANN401
         """Do work of the task, also what follows a deferral: its errors are told apart, and its time is noted."""
         begin = time.time()
-        with translated(self.log):
+        with translated(self.log), counting.failures(context["ti"].dag_id, self.log):
             made = work()
             times.note(self.run_folder(context), self.task_id, map_index(context), (begin, time.time()), times.attempt(context, begin))
             return made

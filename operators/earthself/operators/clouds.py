@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earthself.operators.errors import BadRequest
+
+if TYPE_CHECKING:
+    from earthself.data.broker import Place
 
 DEFAULT_CONN_ID = "kubernetes_default"
 WORKSPACE = "workspace"
 """Name of the volume that holds the workspace, in pods and in templates."""
-_FIELDS = ("image", "workspace", "template", "patience")
+_FIELDS = ("image", "workspace", "storage", "max_crossing", "provider", "region", "template", "patience", "broker")
+_BROKER_FIELDS = ("address", "connection", "authorities")
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,41 @@ class Cloud:
     """Image with the installed steps (`step=…`)."""
     workspace: Mapping[str, Any] = field(default_factory=dict)
     """The workspace's volume as Kubernetes writes it, such as {"persistentVolumeClaim": {"claimName": "earthself"}}."""
+    storage: str | None = None
+    """Where pods have no such volume: `s3://PROFILE@bucket/prefix`, through which their inputs and outputs travel."""
+    max_crossing: str = "50Gi"
+    """How many bytes of a step's input and output together may travel between the workers and this cloud."""
+    provider: str = ""
+    """Whose cloud it is, such as `aws`, in the words of the table of providers (docs/pods.md)."""
+    region: str = ""
+    """Its region in that cloud, such as `us-west-2`."""
     template: Mapping[str, Any] = field(default_factory=dict)
     """Pod template under every step's own."""
     patience: float = 10.0
     """How long a worker stays with a pod that runs, seconds; then the triggerer waits."""
+    broker: Mapping[str, str] = field(default_factory=dict)
+    """The download broker of the cluster's pods: its `address`, the `connection` whose password is its token, its `authorities` (PEM)."""
+
+    def shared(self) -> Place | None:
+        """The broker by which pods here share provider accounts, None for none; raises `BadRequest` where its token is not there."""
+        from airflow.sdk import BaseHook
+        from airflow.sdk.exceptions import AirflowNotFoundException
+        from airflow.sdk.log import mask_secret
+        from earthself.data.broker import Place
+
+        if not self.broker:
+            return None
+        token = ""
+        if name := self.broker.get("connection"):
+            try:
+                token = str(BaseHook.get_connection(name).password or "")
+            except AirflowNotFoundException:
+                raise BadRequest(
+                    f"the broker of connection {self.conn_id} names connection {name!r} for its token, which is not there; make it, with "
+                    "the token as its password"
+                ) from None
+            mask_secret(token)
+        return Place(self.broker["address"], token, self.broker.get("authorities", ""))
 
 
 def cloud(conn_id: str | None) -> Cloud:
@@ -62,4 +97,15 @@ def cloud_if_known(name: str) -> Cloud | None:
     unknown = sorted(set(said) - set(_FIELDS)) if isinstance(said, Mapping) else [said]
     if unknown:
         raise BadRequest(f"connection {name} says {unknown[0]!r} in its field earthself; known are {', '.join(_FIELDS)}")
+    _check_broker(name, said.get("broker", {}))
+    if said.get("storage") and said.get("workspace"):
+        raise BadRequest(f"connection {name} says both workspace and storage in its field earthself; keep one of them")
     return Cloud(conn_id=name, extras=extra, namespace=str(extra.get("namespace") or Cloud.namespace), **said)
+
+
+def _check_broker(name: str, said: Any) -> None:  # noqa: ANN401 - whatever somebody wrote
+    known = isinstance(said, Mapping) and not set(said) - set(_BROKER_FIELDS) and all(isinstance(each, str) for each in said.values())
+    if said and not (known and said.get("address", "").startswith(("http://", "https://"))):
+        raise BadRequest(
+            f"the broker of connection {name} is not {{{', '.join(_BROKER_FIELDS)}}} with an address like https://broker.earthself:8083"
+        )

@@ -29,6 +29,19 @@ class StepFailed(OperatorError):
         self.retry = retry
 
 
+class OutOfMemory(StepFailed):
+    """A step was killed for memory, or ended with the exit code that says so; less work or more memory may help."""
+
+    def __init__(self, message: str, *, what: str, exit_code: int, retry: bool) -> None:
+        """`what` is the message without what to do about it."""
+        super().__init__(message, exit_code=exit_code, retry=retry)
+        self.what = what
+
+
+class StepNotStarted(StepFailed):
+    """The pod of a step never got as far as running its program."""
+
+
 class AllLost(OperatorError):
     """No product of the run could be signed."""
 
@@ -37,7 +50,7 @@ class TemporaryFailure(AirflowException):
     """Another attempt may succeed: Airflow retries within the task's `retries` and `retry_delay`."""
 
 
-_OURS = (ImportError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NameError)
+MISTAKES = (ImportError, TypeError, ValueError, LookupError, AttributeError, AssertionError, NameError)
 """Mistakes in code or in a document: the next attempt makes the same one. What is not listed, such as OSError, may pass."""
 
 
@@ -49,7 +62,7 @@ def translated(log: Any) -> Iterator[None]:  # noqa: ANN401 - structlog's logger
     except EarthSelfError as error:
         log.error(str(error))  # noqa: TRY400 - one line for people; Airflow adds the traceback
         raise (TemporaryFailure if error.retry else AirflowFailException)(str(error)) from error
-    except _OURS as error:
+    except MISTAKES as error:
         message = f"{type(error).__name__}: {error}"
         log.error(message)  # noqa: TRY400
         raise AirflowFailException(message) from error

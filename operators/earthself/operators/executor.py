@@ -6,7 +6,14 @@ from importlib import import_module
 
 from airflow.executors.local_executor import LocalExecutor
 
-_HEAVY = ("earthself.operators.in_pod", "earthself.operators.accounts", "earthself.operators.catalogs", "earthself.operators.history")
+_HEAVY = (
+    "earthself.operators.staged_pod",
+    "earthself.operators.placement",
+    "earthself.operators.accounts",
+    "earthself.operators.catalogs",
+    "earthself.operators.remembering",
+    "earthself.hooks.tally",
+)
 """Nothing that starts threads or keeps connections: after a fork those would be nobody's. So neither grpc nor EODAG."""
 
 

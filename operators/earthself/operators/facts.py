@@ -88,6 +88,8 @@ class Facts:
     """Seconds by step and by what it says it did."""
     bytes_read: int
     """From providers."""
+    bytes_staged: int
+    """To and from the storages of clouds that do not share the workspace."""
     pixels: int
     """10 m pixels signed in this run."""
     images: Mapping[str, str]
@@ -160,6 +162,7 @@ def gather(run: RunFolder) -> Facts:
         warnings=(*_warnings(run, steps, failures, maps, rows), *_mixed(signatures), *(_flattered(area, card) if maps else ())),
         phases=_phases(steps),
         bytes_read=int(_total(steps, "bytes_read")),
+        bytes_staged=sum(int(step["moved"]["sent"]) + int(step["moved"]["fetched"]) for step in steps.values() if "moved" in step),
         pixels=int(_total(steps, "pixels", only="sign")),
         images={str(step["step"]): str(step["image"]) for step in steps.values() if step.get("image")},
     )

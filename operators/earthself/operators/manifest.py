@@ -17,8 +17,8 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from earthself.operators.base import map_index
 from earthself.operators.clouds import WORKSPACE, Cloud
 from earthself.operators.errors import BadRequest
-from earthself.operators.resources import StepResources
-from earthself.triggers.pods.life import MANAGED, TASK, belonging, stamped
+from earthself.operators.resources import MemoryShare, StepResources
+from earthself.triggers.pods.life import INPUTS, MANAGED, TASK, belonging, stamped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -58,6 +58,8 @@ class Step:
     """Folders of it that the step may write; they exist."""
     template: Mapping[str, Any]
     """Pod template of the step's own."""
+    made_of: str = ""
+    """Digest of what it reads, which may change under the same paths."""
 
 
 def pod_name(dag_id: str, run_id: str, task_id: str, index: int) -> str:
@@ -90,20 +92,27 @@ def manifest(context: Context, cloud: Cloud, step: Step, name: str, secret: str 
         task_id=context["ti"].task_id,
         kubernetes_conn_id=cloud.conn_id,
         name=name,
-        namespace=(template.get("metadata") or {}).get("namespace") or cloud.namespace,
+        namespace=namespace(cloud, step.template),
         random_name_suffix=False,
         image=step.image,
         cmds=[_literal(word) for word in step.command],
         arguments=[_literal(word) for word in step.arguments],
         pod_template_dict=template,
         labels=MANAGED,
-        annotations=belonging(context["ti"].dag_id, context["ti"].run_id, context["ti"].task_id, map_index(context)),
+        annotations=belonging(context["ti"].dag_id, context["ti"].run_id, context["ti"].task_id, map_index(context))
+        | {INPUTS: step.made_of},
     )
     made = operator.manifest(context)
     if unknown := _missing(template, made):
         raise BadRequest(f"the pod template says {unknown}, which Kubernetes does not know; mend its name")
     made["metadata"]["labels"].pop("kubernetes_pod_operator", None)  # it is nobody's but ours to adopt
     return stamped(_without_empty(made))
+
+
+def namespace(cloud: Cloud, template: Mapping[str, Any]) -> str:
+    """Say where a step's pod is made: what its own template, the cloud's, and the connection say, in that order."""
+    said = [(one.get("metadata") or {}).get("namespace") for one in (template, cloud.template)]
+    return str(next((name for name in said if name), cloud.namespace))
 
 
 def secret_object(pod: Mapping[str, Any], name: str, values: Mapping[str, str]) -> dict[str, Any]:
@@ -116,6 +125,17 @@ def secret_object(pod: Mapping[str, Any], name: str, values: Mapping[str, str]) 
         },
         "stringData": dict(values),
     }  # fmt: skip
+
+
+def memory_share(pod: Mapping[str, Any]) -> MemoryShare:
+    """Read from a pod what its step was given of the memory."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    spec = pod["spec"]
+    step = next(one for one in [*spec.get("initContainers", []), *spec["containers"]] if one["name"] == CONTAINER)
+    sizes = [(step.get("resources", {}).get(kind) or {}).get("memory") for kind in ("requests", "limits")]
+    request, limit = (None if size is None else int(parse_quantity(size)) for size in sizes)
+    return MemoryShare(limit if request is None else request, limit)
 
 
 def owner() -> tuple[int, int]:

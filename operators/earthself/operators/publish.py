@@ -58,7 +58,7 @@ class PublishOperator(EarthSelfOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Publish; raises where a document of the run is missing."""
-        from earthself.operators import facts, times
+        from earthself.operators import counting, facts, times
 
         own_begin = time.time()
         run = self.run_folder(context)
@@ -67,6 +67,8 @@ class PublishOperator(EarthSelfOperator):
         for warning in known.warnings:
             self.log.warning(warning)
         self._remember(known, result)
+        size = sum((run.path / name).stat().st_size for name in published(run).values() if (run.path / name).is_file())
+        counting.published(run.dag_id, size, self.log)
         self.log.info(f"{result['status']}: {run.path}")
         return {"status": result["status"], "href": str(run.result)}
 
@@ -237,7 +239,7 @@ def _write_manifest(known: Facts, result: Mapping[str, Any], folder: Path) -> No
         inputs=inputs_of(known.signatures),
         outputs=tuple(OutputFile.of(name, folder / files[name], folder) for name in made),
         durations=result["took"],
-        bytes_moved=known.bytes_read,
+        bytes_moved=known.bytes_read + known.bytes_staged,
         title=known.request.get("title"),
         superseded=known.superseded,
         warnings=known.warnings,

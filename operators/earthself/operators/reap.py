@@ -7,7 +7,7 @@ ended a task in the second between its worker and its trigger, a run that was de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud_if_known
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from earthself.hooks.cluster import Cluster
 
 _ALIVE = {"running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule", "restarting", "awaiting_input"}
 """States of a task that comes back to its pod, or whose next try does."""
@@ -58,15 +59,15 @@ class ReapPodsOperator(EarthSelfOperator):
 
     async def _reap(self, context: Context, where: Cloud) -> tuple[list[str], int]:
         from earthself.hooks.cluster import Cluster
+        from earthself.triggers.pods import dask
         from earthself.triggers.pods.life import MANAGED, task_of
 
-        labels = ",".join(f"{name}={value}" for name, value in MANAGED.items())
         before = datetime.now(UTC) - self.older_than
         removed: list[str] = []
         kept: set[str] = set()
         async with Cluster(where.conn_id, where.extras) as cluster:
-            for kind in ("pods", "secrets"):
-                for found in await cluster.find(kind, where.namespace, labels):
+            for kind, labels in (("pods", MANAGED), ("secrets", MANAGED), (dask.KIND, dask.MANAGED)):
+                for found in await _all(cluster, kind, where.namespace, labels):
                     name = str(found["metadata"]["name"])
                     if datetime.fromisoformat(found["metadata"]["creationTimestamp"]) > before:
                         kept.add(name)
@@ -80,3 +81,13 @@ class ReapPodsOperator(EarthSelfOperator):
                     await cluster.delete(kind, where.namespace, name, uid=found["metadata"]["uid"])
                     removed.append(f"{kind}/{name}")
         return removed, len(kept)
+
+
+async def _all(cluster: Cluster, kind: str, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """List our objects of a kind; a cluster that does not know the kind has none."""
+    from earthself.hooks.cluster import NotFound
+
+    try:
+        return await cluster.find(kind, namespace, ",".join(f"{name}={value}" for name, value in labels.items()))
+    except NotFound:
+        return []

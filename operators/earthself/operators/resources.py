@@ -26,6 +26,8 @@ class StepResources:
     """Temporary disk space; enforced in a cluster only."""
     gpu: int = 0
     """Graphics processors; given in a cluster only."""
+    memory_up_to: str | None = None
+    """A step that is killed for memory is tried again with twice as much, and so on until this; None: it fails."""
 
     def __post_init__(self) -> None:
         if isinstance(self.cpu, bool) or not isinstance(self.cpu, (int, float)) or not 0 < self.cpu <= 1024:
@@ -34,6 +36,8 @@ class StepResources:
             raise BadRequest(f"gpu={self.gpu!r} is not a number of graphics processors; give 0 or more")
         quantity(self.memory, "memory")
         quantity(self.scratch, "scratch")
+        if self.memory_up_to is not None and quantity(self.memory_up_to, "memory_up_to") < self.memory_bytes:
+            raise BadRequest(f"memory_up_to={self.memory_up_to!r} is less than memory={self.memory!r}; give at least that, or leave it out")
 
     @classmethod
     def from_value(cls, value: StepResources | dict[str, Any] | None) -> StepResources:
@@ -43,12 +47,22 @@ class StepResources:
         try:
             return cls(**(value or {}))
         except TypeError as error:
-            raise BadRequest(f"resources={value!r}: {error}; StepResources has cpu, memory, scratch, gpu") from error
+            raise BadRequest(f"resources={value!r}: {error}; StepResources has cpu, memory, memory_up_to, scratch, gpu") from error
 
     @property
     def memory_bytes(self) -> int:
         """The memory limit in bytes."""
         return quantity(self.memory, "memory")
+
+    @property
+    def share(self) -> MemoryShare:
+        """The memory that it is given where nothing says otherwise."""
+        return MemoryShare(self.memory_bytes, self.memory_bytes)
+
+    @property
+    def memory_most(self) -> int:
+        """The most memory that an attempt may get, bytes."""
+        return self.memory_bytes if self.memory_up_to is None else quantity(self.memory_up_to, "memory_up_to")
 
     @property
     def threads(self) -> int:
@@ -63,6 +77,20 @@ class StepResources:
         if self.gpu:
             asked.append(f"gpu={self.gpu} (the step sees the graphics processors that this machine has)")
         return asked
+
+
+@dataclass(frozen=True)
+class MemoryShare:
+    """What a step was given of a machine's memory; a pod's template may say other than the step."""
+
+    request: int | None
+    """What was kept free for it, bytes; None where nothing was."""
+    limit: int | None
+    """What it might not pass, bytes; None where there was no limit but the machine's."""
+
+    def __str__(self) -> str:
+        request, limit = ("none" if size is None else spell(size) for size in (self.request, self.limit))
+        return f"request {request}, limit {limit}"
 
 
 def workers() -> int:

@@ -120,6 +120,7 @@ def _staged(
     given_up: Mapping[str, str],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """Order what is offline: gives the items as they are now, those that are worth waiting for, and what went wrong with others."""
+    from earthself.data.broker import BrokerRefused
     from earthself.data.errors import EarthSelfError
 
     now: list[dict[str, Any]] = []
@@ -132,6 +133,8 @@ def _staged(
             continue
         try:
             staging = sources.stage(item)
+        except BrokerRefused:
+            raise  # it will do so for the others, too
         except EarthSelfError as error:
             now.append(item)
             if error.retry:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
 from earthself.operators import environment, step_output
 from earthself.operators.base import EarthSelfOperator, map_index, state_of
+from earthself.operators.counting import StepCount, reason
+from earthself.operators.dask_cluster import DaskCluster, OnThisMachine
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
 from earthself.operators.step_run import Ended, StepRun, arguments, inputs_of, output_folder, program
 from earthself.triggers.pods.spoken import Spoken
+from structlog.contextvars import bound_contextvars
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
     from earthself.operators._process import Outcome, StepProcess
+    from earthself.operators.clouds import Cloud
     from earthself.operators.in_pod import PodStep
 
 _RUNTIMES = ("local", "pod")
@@ -44,9 +48,12 @@ class ProcessingStepOperator(EarthSelfOperator):
     :param inputs: reference dict of a catalogue, a path, or a list of them (read as one catalogue).
     :param parameters: passed as `--name value`; None is left out, lists and dicts go as JSON.
     :param resources: `StepResources` or a dict of its fields.
+    :param splittable: whether the step is right on any part of its items; killed for memory, it is tried again with half of them.
+    :param may_lose: whether, with `splittable`, an item that fits in no memory is lost (`failures.json`), instead of failing the task.
+    :param dask: `DaskCluster` or a dict of its fields: a Dask cluster for the step, whose address is DASK_SCHEDULER_ADDRESS.
     :param runtime: `local` (a process on the worker) or `pod`; None takes `pod` for an image, EARTHSELF_RUNTIME, else `local`.
     :param output: output folder below the run's `work` folder; the task id (with the map index) when not given.
-    :param cloud: the Kubernetes connection of the cloud where a pod runs (docs/pods.md); `local` says in the log that it does not use it.
+    :param cloud: Kubernetes connection of the cloud where a pod runs, `data` for where its products are (docs/pods.md); `local` uses none.
     :param pod_template: what a pod needs beyond `resources`, as Kubernetes writes it; laid over the cloud's template.
     :param start_seconds: how long a pod may take to start, but for the time that it waits for room.
     :param eodag_conn_id: connection whose provider settings the step may read; None gives it none.
@@ -67,6 +74,9 @@ class ProcessingStepOperator(EarthSelfOperator):
         parameters: Mapping[str, Any] | None = None,
         resources: StepResources | dict[str, Any] | None = None,
         step_resources: dict[str, Any] | None = None,
+        splittable: bool = False,
+        may_lose: bool = False,
+        dask: DaskCluster | dict[str, Any] | None = None,
         runtime: str | None = None,
         output: str | None = None,
         cloud: str | None = None,
@@ -83,6 +93,9 @@ class ProcessingStepOperator(EarthSelfOperator):
         self.image = image
         self.parameters = parameters or {}
         self.step_resources = resources if resources is not None else step_resources
+        self.splittable = splittable
+        self.may_lose = may_lose
+        self.dask = dask
         self.runtime = runtime
         self.output_folder = output
         self.cloud = cloud
@@ -92,35 +105,48 @@ class ProcessingStepOperator(EarthSelfOperator):
         self.start_seconds = start_seconds
         self._process: StepProcess | None = None
         self._pod: PodStep | None = None
+        self._outcome: Outcome | None = None
+        self._document: dict[str, Any] = {}
         self._stopped = False
+        self._apart = False
 
     @classmethod
     def partial(cls, *, resources: StepResources | dict[str, Any] | None = None, **kwargs: Any) -> OperatorPartial:  # noqa: ANN401
         """Prepare the operator for `expand`; Airflow takes `resources` of a mapped task for its own, so they travel under another name."""
         if resources is not None:
             kwargs["step_resources"] = asdict(StepResources.from_value(resources))
+        if isinstance(kwargs.get("dask"), DaskCluster):
+            kwargs["dask"] = asdict(kwargs["dask"])
         return super().partial(**kwargs)
 
     def work(self, context: Context) -> dict[str, Any]:
         """Run the step, as a process here or in a pod; returns the reference dict of its output catalogue."""
         run = self._laid_out(context)
-        in_pod = self._runtime(run.resources) == "pod"
+        in_pod = self._apart = self._runtime(run.resources) == "pod"
         if self.inputs is not None and not self._items():
             return self._nothing_to_do(run)
-        with self._accounted(run):
-            return self._finish(context, run, self._run_in_pod(context, run) if in_pod else self._run_here(run))
+        with self._counted(run, "pod" if in_pod else "local") as count, self._accounted(run):
+            count.begun()
+            return self._carried_out(context, run, lambda one: self._run_in_pod(context, one) if in_pod else self._run_here(one))
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the triggerer says how the step's pod has ended."""
 
         def end() -> dict[str, Any]:
             from earthself.operators.clouds import cloud
-            from earthself.operators.in_pod import PodStep
+            from earthself.operators.staged_pod import pod_step
 
-            run = self._laid_out(context)
-            self._pod = PodStep(cloud(self.cloud), run, self.log)
-            with self._accounted(run):
-                return self._finish(context, run, self._pod.end(event))
+            self._apart = True
+            run, where, ended = self._laid_out(context), cloud(event.get("conn_id") or self.cloud), [event]
+
+            def begin(one: StepRun) -> Ended:
+                if not ended:
+                    return self._run_in_pod(context, one)
+                self._pod = pod_step(where, one, inputs_of(self.inputs), context, self.log)
+                return self._pod.end(ended.pop())
+
+            with self._counted(run, "pod"), self._accounted(run):
+                return self._carried_out(context, run, begin)
 
         return dict(self.noted(context, end))
 
@@ -187,7 +213,59 @@ class ProcessingStepOperator(EarthSelfOperator):
             catalogs.write_catalog(run.source, "nothing", [])
             return
         area = next((area for area in map(catalogs.area_beside, inputs_of(self.inputs)) if area), None)
-        catalogs.link_catalog(run.source, self.task_id, self._items(), area)
+        items = self._items()
+        catalogs.link_catalog(run.source, self.task_id, items[run.part[0] : sum(run.part)] if run.part else items, area)
+
+    def _carried_out(self, context: Context, run: StepRun, begin: Callable[[StepRun], Ended]) -> dict[str, Any]:
+        """Run the step once, or as often as it takes where less work or more memory is to be tried; `begin` runs an attempt."""
+        if self.may_lose and not self.splittable:
+            raise BadRequest("may_lose=True gives up single items, which only splittable=True tries; give both, or leave may_lose out")
+        if not self.splittable and not run.resources.memory_up_to:
+            return self._finish(context, run, begin(run))
+        from earthself.operators import accounts
+        from earthself.operators.attempts import Attempts, carry_out
+
+        attempts = Attempts(run, self._made_of(context, run), items=self._items(), splittable=self.splittable, may_lose=self.may_lose)
+
+        def finish(one: StepRun) -> None:
+            with self._accounted(one):
+                ended = begin(one)
+                try:
+                    self._finish(context, one, ended)
+                finally:
+                    attempts.give_account()
+
+        carry_out(attempts, finish, self.log.warning)
+        attempts.put_together()
+        account = attempts.give_account()
+        self._document = account["document"]
+        if self._outcome is not None:
+            self._outcome = replace(self._outcome, **{name: account[name] for name in ("seconds", "cpu_seconds", "peak_memory")})
+        reference = step_output.put_in_place(run.source, run.made, run.output, self._document, run.name)
+        attempts.clear()
+        return accounts.left(run.folder, reference)
+
+    def _made_of(self, context: Context, run: StepRun) -> str:
+        """Name what the attempts of a task are made of. Airflow raises `max_tries` when a person clears it: then all is made anew."""
+        from earthself.operators.attempts import digest
+
+        inputs = [[str(path), digest(path.read_text(encoding="utf-8"))] for path in inputs_of(self.inputs)]
+        env = {str(name): str(value) for name, value in self.env.items()}
+        again = context["ti"].max_tries
+        return digest(run.name, run.command, run.arguments, asdict(run.resources), self.image, environment.for_steps(env), inputs, again)
+
+    @contextmanager
+    def _counted(self, run: StepRun, runtime: str) -> Iterator[StepCount]:
+        """Count a step for the platform's metrics, and name it in the log's records."""
+        count = StepCount(run.name, runtime, self.log)
+        try:
+            with bound_contextvars(step=run.name):
+                yield count
+        except Exception as error:
+            count.ended(reason(error), self._outcome)
+            raise
+        else:
+            count.ended(str(self._document["status"]), self._outcome, self._document["metrics"].get("bytes_read", 0))
 
     @contextmanager
     def _accounted(self, run: StepRun) -> Iterator[None]:
@@ -201,7 +279,7 @@ class ProcessingStepOperator(EarthSelfOperator):
             accounts.failed(run.folder, error)
             raise
         finally:
-            if self._pod is None or self._pod.gone:
+            if self._pod.gone if self._pod is not None else not self._apart:
                 shutil.rmtree(run.staging, ignore_errors=True)
 
     def _run_here(self, run: StepRun) -> Ended:
@@ -220,17 +298,27 @@ class ProcessingStepOperator(EarthSelfOperator):
 
             own = {name: str(value) for name, value in self.env.items()}
             env = environment.for_steps(os.environ) | run.variables(scratch) | sources | own
-            self._process = StepProcess([*run.command, *run.arguments], env=env, cwd=scratch, memory=run.resources.memory_bytes)
+            self._process = StepProcess(self._with_dask(run), env=env, cwd=scratch, memory=run.resources.memory_bytes)
             if self._stopped:
                 raise StepFailed(f"{run.name} was stopped before it began", exit_code=143, retry=True)
             outcome = self._process.run(on_line)
         return Ended(outcome, spoken.tail)
 
-    def _run_in_pod(self, context: Context, run: StepRun) -> Ended:
-        from earthself.operators.clouds import cloud
-        from earthself.operators.in_pod import Deferred, PodStep, Wanted, hand_over
+    def _with_dask(self, run: StepRun) -> list[str]:
+        """Give the step's command line, behind what starts its Dask cluster where it asks for one."""
+        command, dask = [*run.command, *run.arguments], DaskCluster.from_value(self.dask)
+        if dask is None:
+            return command
+        share = OnThisMachine.of(dask, run.resources)
+        self.log.info(f"Dask on this machine, out of the step's own share: {share.workers} workers with {spell(share.memory)} each")
+        return share.program(command)
 
-        where = cloud(self.cloud)
+    def _run_in_pod(self, context: Context, run: StepRun) -> Ended:
+        from earthself.operators.in_pod import Deferred, Wanted, hand_over
+        from earthself.operators.placement import placed
+        from earthself.operators.staged_pod import pod_step
+
+        where = placed(self.cloud, self._items(), self.log)
         image = self.image or where.image
         if not image:
             raise BadRequest(
@@ -243,8 +331,17 @@ class ProcessingStepOperator(EarthSelfOperator):
 
         timeout = self.execution_timeout
         deadline = None if timeout is None else (context["ti"].start_date + timeout).timestamp()
-        wanted = Wanted(image, self.env, self._sources_text(), self.pod_template, deadline, self.start_seconds)
-        self._pod = PodStep(where, run, self.log)
+        dask = DaskCluster.from_value(self.dask)
+        if dask and where.storage:
+            raise BadRequest(
+                f"dask={self.dask!r} needs a cloud that shares the workspace as a volume; {where.conn_id} has a storage instead"
+            )
+        wanted = Wanted(
+            image, self.env, self._sources_text(where), self.pod_template, deadline, self.start_seconds, dask, self._made_of(context, run)
+        )
+        if self._stopped:
+            raise StepFailed(f"{run.name} was stopped before it began", exit_code=143, retry=True)
+        self._pod = pod_step(where, run, inputs_of(self.inputs), context, self.log)
         try:
             return self._pod.begin(context, wanted, stage)
         except Deferred as deferred:
@@ -258,19 +355,31 @@ class ProcessingStepOperator(EarthSelfOperator):
     def _finish(self, context: Context, run: StepRun, ended: Ended) -> dict[str, Any]:
         """Give the account of an attempt, and let its output take its place."""
         from earthself.operators import accounts
+        from earthself.operators.remembering import remember
 
-        outcome = ended.outcome
+        outcome = self._outcome = ended.outcome
         if run.result.is_file():
             shutil.copyfile(run.result, run.folder / "result.json")
-        document = step_output.result_document(run.folder / "result.json", run.name, outcome.exit_code)
+        document = self._document = step_output.result_document(run.folder / "result.json", run.name, outcome.exit_code)
+        if self._pod is not None:  # what a pod used is known only where the step says it
+            told = document["metrics"]
+            known = {
+                "peak_memory": outcome.peak_memory or int(told.get("peak_memory_bytes", 0)),
+                "cpu_seconds": told.get("cpu_seconds", 0.0),
+            }
+            outcome = self._outcome = replace(outcome, **known)
         account = {"step": run.name, "try_number": context["ti"].try_number, **asdict(outcome), "image": ended.image, "document": document}
+        account |= {"moved": dict(ended.moved)} if ended.moved else {}
         accounts.ended(run.folder, account)
-        step_output.raise_for(run.name, outcome, document, list(ended.tail), run.resources)
+        step_output.raise_for(run.name, outcome, document, list(ended.tail), ended.share or run.resources.share)
         reference = step_output.put_in_place(run.source, run.made, run.output, document, run.name)
-        self._remember(context, run, outcome, document)
+        if self._pod is not None:
+            self._pod.done()
+        remember(run, outcome, document["metrics"], task=context["ti"], installed=self.step, log=self.log)
         for warning in document.get("warnings", []):
             self.log.warning(warning)
-        used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {spell(outcome.peak_memory)} at most"
+        peak = f"{spell(outcome.peak_memory)} at most" if outcome.peak_memory else "memory not known"
+        used = f"{outcome.seconds:.1f} s, {outcome.cpu_seconds:.1f} CPU-s, {peak}"
         self.log.info(f"{run.name}: {document['status']}, {reference.count} items, {used}. {document['message']}".rstrip())
         return accounts.left(run.folder, reference)
 
@@ -283,52 +392,15 @@ class ProcessingStepOperator(EarthSelfOperator):
 
         return EodagHook(self.eodag_conn_id).settings_file()
 
-    def _sources_text(self) -> str | None:
-        """Give the provider settings for a pod, which does not see the accounts' folder of the workers."""
-        from dataclasses import replace
-
+    def _sources_text(self, where: Cloud) -> str | None:
+        """Give the provider settings for a pod, which sees no folder of the workers: it shares accounts by a service, or not."""
         if not self.eodag_conn_id:
             return None
+        from earthself.data.broker import Place
         from earthself.hooks.eodag import EodagHook
 
-        self.log.info("A pod shares no provider account with the workers of this machine: it opens a session of its own")
-        return replace(EodagHook(self.eodag_conn_id).config(), broker="").to_json()
-
-    def _remember(self, context: Context, run: StepRun, outcome: Outcome, document: dict[str, Any]) -> None:
-        """Add what the step took to the history that estimates are made of; a lost row is no reason to fail.
-
-        A step that does not say how much it did (`items` or `pixels`) teaches nothing and is left out.
-        """
-        metrics = document["metrics"]
-        if not {"items", "pixels"} & set(metrics):
-            return
-        from earthself.operators import catalogs
-        from earthself.operators.errors import OperatorError
-        from earthself.operators.history import History, Record
-
-        ti = context["ti"]
-        record = Record(
-            step=run.name[:250],
-            version=_version(self.step),
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            products=int(metrics.get("items", len(catalogs.item_paths(run.source / catalogs.CATALOG)))),
-            pixels=int(metrics.get("pixels", 0)),
-            bytes_read=int(metrics.get("bytes_read", 0)),
-            seconds=outcome.seconds,
-            cpu_seconds=outcome.cpu_seconds,
-            peak_memory=outcome.peak_memory,
-        )
-        try:
-            with History() as history:
-                history.add(record)
-        except OperatorError as error:
-            self.log.warning(f"not remembered for later estimates: {error}")
-
-
-def _version(step: str | None) -> str:
-    """Give the version of the distribution that offers an installed step."""
-    from importlib.metadata import entry_points
-
-    found = next(iter(entry_points(group="earthself.steps", name=step)), None) if step else None
-    return found.dist.version if found and found.dist else ""
+        config = EodagHook(self.eodag_conn_id).config()
+        shared = where.shared() or (config.shared if config.shared.is_service else None)
+        if shared is None:
+            self.log.info("A pod shares no provider account with others: it opens a session of its own (docs/pods.md names the broker)")
+        return config.sharing(shared or Place()).to_json()

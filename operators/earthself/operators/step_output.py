@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from earthself.operators.errors import StepFailed
-from earthself.operators.resources import StepResources, spell
+from earthself.operators.errors import OutOfMemory, StepFailed
+from earthself.operators.resources import MemoryShare, spell
 
 if TYPE_CHECKING:
     from earthself.data.reference import Reference
     from earthself.operators._process import Outcome
 
 _RESULT_LIMIT = 4096
-_BAD_INPUT, _TRY_AGAIN, _OUT_OF_MEMORY = 65, 75, 137
+_BAD_INPUT, _TRY_AGAIN, _OUT_OF_MEMORY, _STOPPED = 65, 75, 137, 143
 
 
 def result_document(path: Path, name: str, exit_code: int) -> dict[str, Any]:
@@ -53,24 +53,24 @@ def _problem(document: Any, exit_code: int) -> str:  # noqa: ANN401
     return "" if isinstance(document.get("message", ""), str) else "message is not a text"
 
 
-def raise_for(name: str, outcome: Outcome, document: dict[str, Any], tail: list[str], resources: StepResources) -> None:
+def raise_for(name: str, outcome: Outcome, document: dict[str, Any], tail: list[str], share: MemoryShare) -> None:
     """Turn how a step ended into the error that says whether to try again."""
     code = outcome.exit_code
     reason = document.get("message") or " | ".join(tail) or "it said nothing"
     if outcome.stopped:
         # By Airflow: where a person marked the task, its state is set already; after lost heartbeats or a time-out it is tried again.
-        raise StepFailed(f"{name} was stopped", exit_code=code, retry=True)
+        raise StepFailed(f"{name} was stopped", exit_code=_STOPPED, retry=True)
     if outcome.memory_exceeded:
-        raise StepFailed(
-            f"{name} was killed for memory: it grew past {resources.memory} ({spell(outcome.peak_memory)} seen); "
-            "give it more with resources=StepResources(memory=…), or less to do",
-            exit_code=_OUT_OF_MEMORY,
-            retry=False,
-        )
+        peak = f"{spell(outcome.peak_memory)} {'or more (the limit was reached)' if outcome.peak_at_least else '(seen)'}"
+        by_itself = "" if code == _OUT_OF_MEMORY else f"; it was one of its processes, the step itself ended with {code}"
+        what = f"{name} was killed for memory: {share}, peak {peak if outcome.peak_memory else 'not known'}{by_itself}"
+        advice = "give it more with resources=StepResources(memory=…), or less to do"
+        raise OutOfMemory(f"{what}; {advice}", what=what, exit_code=_OUT_OF_MEMORY, retry=False)
     if code == 0:
         return
     if code == _OUT_OF_MEMORY:
-        raise StepFailed(f"{name} was killed for memory or from outside (exit code 137): {reason}", exit_code=code, retry=True)
+        what = f"{name} was killed for memory or from outside (exit code 137; {share}): {reason}"
+        raise OutOfMemory(what, what=what, exit_code=code, retry=True)
     if code == _BAD_INPUT:
         raise StepFailed(f"{name}: {reason}", exit_code=code, retry=False)
     if code == _TRY_AGAIN:

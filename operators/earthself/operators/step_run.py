@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.operators.errors import BadRequest
-from earthself.operators.resources import StepResources
+from earthself.operators.resources import MemoryShare, StepResources
 
 if TYPE_CHECKING:
     from earthself.operators._process import Outcome
@@ -46,6 +46,8 @@ class StepRun:
     """The folder that it reads."""
     output: Path
     """Where its output takes its place in the end."""
+    part: tuple[int, int] | None = None
+    """Which of the input's items it is about, the first and how many; None: all of them."""
 
     @property
     def staging(self) -> Path:
@@ -85,6 +87,10 @@ class Ended:
     """The last lines that it said, for an error that has no better words."""
     image: str | None = None
     """The image that it ran from, with its digest; None for a process here."""
+    share: MemoryShare | None = None
+    """What it was given of the memory, where that may be other than it asked for."""
+    moved: Mapping[str, int | bool] | None = None
+    """What its staging took, where it was staged: bytes `sent` and `fetched`, and whether they `crossed` clouds."""
 
 
 def program(step: str | None, command: Sequence[str] | None, image: str | None) -> list[str]:

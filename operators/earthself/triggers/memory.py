@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
-from earthself.hooks.database import PlatformDatabase
+from earthself.hooks.database import Kept
 from earthself.triggers.tables import ALERT, ASKING, DECISION, SIGHTING, TABLES, WATCH
 from earthself.triggers.watch import Watch
 from sqlalchemy.engine import Connection, Row
@@ -85,18 +85,11 @@ class _Decision:
     """Whose it was; None takes the run that the sighting has."""
 
 
-class Memory:
+class Memory(Kept):
     """Reads and writes the tables, and makes them where they are missing. Every method raises `MemoryBroken`."""
 
     def __init__(self, url: str | None = None) -> None:
-        self._database = PlatformDatabase(TABLES, url)
-
-    def __enter__(self) -> Self:
-        self._database.migrate()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
+        super().__init__(TABLES, url)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from earthself.data.errors import EarthSelfError
+from structlog.contextvars import bind_contextvars
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 15.0
 
@@ -20,14 +21,16 @@ class StepPodTrigger(BaseTrigger):
     :param conn_id: Kubernetes connection.
     :param place: how far the log was read, as a dict.
     :param tail: the last lines that the worker read.
+    :param step: the step's name, for its lines in the log.
     """
 
-    def __init__(self, *, plan: dict[str, Any], conn_id: str, place: dict[str, Any], tail: list[str] | None = None) -> None:
+    def __init__(self, *, plan: dict[str, Any], conn_id: str, place: dict[str, Any], tail: list[str] | None = None, step: str = "") -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.plan = plan
         self.conn_id = conn_id
         self.place = place
         self.tail = tail or []
+        self.step = step
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give what Airflow needs to make it again in the triggerer."""
@@ -36,6 +39,7 @@ class StepPodTrigger(BaseTrigger):
             "conn_id": self.conn_id,
             "place": self.place,
             "tail": self.tail,
+            "step": self.step,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -44,32 +48,57 @@ class StepPodTrigger(BaseTrigger):
         from earthself.triggers.pods.life import Life, Plan
         from earthself.triggers.pods.lines import Place
         from earthself.triggers.pods.spoken import Spoken
+        from earthself.triggers.pods.waiting import WAITING
 
+        bind_contextvars(step=self.step)
         spoken = Spoken(self.log.info, self.tail)
+        now = self.plan
         try:
             async with Cluster(self.conn_id) as cluster:
                 life = Life(cluster, Plan(**self.plan), say=spoken, note=self.log.info, place=Place(**self.place))
                 pause = _FIRST_PAUSE
                 end = None
-                while end is None and life.plan.uid is None and not await life.make():
-                    await asyncio.sleep(pause)
-                    pause, end = min(1.5 * pause, _LONGEST_PAUSE), life.late()
-                end = end or await life.follow()
+                async with WAITING.counted(self.conn_id, lambda: life.seen.patient):
+                    while end is None and life.plan.uid is None and not await life.make():
+                        await asyncio.sleep(pause)
+                        pause, end = min(1.5 * pause, _LONGEST_PAUSE), life.late()
+                    now = life.plan.to_dict()
+                    end = end or await life.follow()
                 event: dict[str, Any] = {
                     "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": spoken.tail,
                 }  # fmt: skip
         except EarthSelfError as error:
-            event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code}
+            event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code, "plan": now}
         except Exception as error:
             # Airflow would fail the task without a word to its operator; so the next try takes on the pod.
             self.log.exception("the wait for a step's pod failed")
-            event = {"error": f"{type(error).__name__}: {error}", "retry": True, "exit_code": 75}
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+            event = {"error": f"{type(error).__name__}: {error}", "retry": True, "exit_code": 75, "plan": now}
+        yield TriggerEvent(event | {"conn_id": self.conn_id})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Take the pod away when a person ends the task."""
+        """Take the pod away when a person ends the task, but not when another triggerer has taken the wait over."""
         from earthself.hooks.cluster import Cluster
-        from earthself.triggers.pods.life import Life, Plan
+        from earthself.triggers.pods.life import Life, Plan, task_of
+        from earthself.triggers.pods.look import Look
 
+        plan = Plan(**self.plan)
+        if await _state(task_of(plan.pod)) == "deferred":
+            return
         async with Cluster(self.conn_id) as cluster:
-            await Life(cluster, Plan(**self.plan), say=self.log.info, note=self.log.info).remove()
+            life = Life(cluster, plan, say=self.log.info, note=self.log.info)
+            life.seen = Look("running")  # it may: then it gets its grace
+            await life.remove()
+
+
+async def _state(task: dict[str, Any]) -> str:
+    """Ask Airflow for the state of a task; nothing where it does not answer."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+    from asgiref.sync import sync_to_async
+
+    try:
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=task["dag_id"], task_ids=[task["task_id"]], run_ids=[task["run_id"]], map_index=task["map_index"]
+        )
+    except Exception:  # noqa: BLE001 - a person has ended it, says the triggerer; that is enough
+        return ""
+    return next((str(state) for of_run in states.values() for state in of_run.values()), "")

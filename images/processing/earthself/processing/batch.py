@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from earthself.data.broker import Resting
+from earthself.data.broker import BrokerError, Resting
 from earthself.data.elsewhere import INSTEAD_OF
 from earthself.data.errors import EarthSelfError, NoRoom
 from earthself.processing.errors import BadInput
@@ -48,7 +48,7 @@ class Retries:
             except EarthSelfError as error:
                 if isinstance(error, Resting):
                     pause = max(pause, error.wait)
-                if not error.retry or pause > self.left:
+                if not error.retry or pause > self.left or isinstance(error, BrokerError):
                     raise
                 sys.stderr.write(f"{what}: {error}; trying again in {pause:g} s\n")
             self.left -= pause
@@ -68,7 +68,8 @@ def each_item(
     """Turn every item of the input into one of the output by `work`; None means that there is nothing to do for it.
 
     What fails is listed in `failures.json` ({id, error, retry}) and named in the result. With all lost the result is
-    `nothing` and says the first reason. Raises `BadInput` only for what concerns all items alike, and `NoRoom` on a full disk.
+    `nothing` and says the first reason. Raises `BadInput` only for what concerns all items alike, `NoRoom` on a full disk, and
+    `BrokerError` where no provider can be asked.
     """
     if not 0 <= retries <= 10:
         raise BadInput(f"--retries {retries} is outside 0 to 10")
@@ -80,7 +81,7 @@ def each_item(
         ctx.progress(number / max(1, len(items)), f"{number + 1} of {len(items)} {item.id}")
         try:
             result = again.call(lambda item=item: work(item), item.id)  # type: ignore[misc]
-        except (MemoryError, NoRoom):
+        except (MemoryError, NoRoom, BrokerError):
             raise  # no other product will do better
         except Exception as error:  # noqa: BLE001 one bad product costs only itself
             failures.append(_failure(item.id, error))

@@ -25,7 +25,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from earthself.data.errors import EarthSelfError
-from earthself.data.workspace import write_text
 from earthself.processing.errors import BadInput
 from earthself.processing.folders import check_folders, growing
 from earthself.processing.parameters import parameters_of, parse
@@ -157,7 +156,9 @@ def _failed(message: str, *, retry: bool) -> dict[str, Any]:
 
 def _end(document: dict[str, Any], file: Path | None, as_json: bool, code: int) -> int:
     if file:
-        write_text(file, json.dumps(document, ensure_ascii=False, allow_nan=False))
+        # In place: it may be a file that a container runtime mounts, and nobody reads it before the process has ended.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     if as_json:
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     elif code == 0:

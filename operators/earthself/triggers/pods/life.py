@@ -10,16 +10,20 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from earthself.hooks.cluster import Cluster, ClusterAway, ClusterError, Exists, Object, QuotaUsedUp
+from earthself.triggers.pods import dask
 from earthself.triggers.pods.lines import Place, Reading
-from earthself.triggers.pods.look import Look, look
+from earthself.triggers.pods.look import Look, after, look
 
 SPEC = "earthself.io/spec"
 """Annotation: what the pod was made from; a pod made from something else is not adopted."""
+INPUTS = "earthself.io/inputs"
+"""Annotation: a digest of what the step reads and of how often a person has cleared its task; the paths may be the same."""
 TASK = "earthself.io/task"
 """Annotation: the task that an object belongs to."""
 MANAGED = {"app.kubernetes.io/managed-by": "earthself"}
@@ -27,7 +31,9 @@ MANAGED = {"app.kubernetes.io/managed-by": "earthself"}
 _GONE_SECONDS = 90.0
 _LAST_LINES_SECONDS = 30.0
 _NO_LOG_PAUSE = 0.3
-_GRACE = {"ended": 1, "interrupted": 1, "queued": 0, "starting": 0, "hopeless": 0, "unstarted": 0}
+_OVER = ("ended", "interrupted", "unstaged", "overfull")
+"""How a step that ran is no more."""
+_GRACE = {"ended": 1, "interrupted": 1, "unstaged": 1, "overfull": 1, "queued": 0, "starting": 0, "hopeless": 0, "unstarted": 0}
 """Seconds that a pod gets to end whose step does not run (any more); what runs gets the pod's own."""
 
 
@@ -47,6 +53,10 @@ class Plan:
     """How long it may take to start, but for the time that it waits for room."""
     deadline: float | None = None
     """When the step must have ended, seconds since 1970."""
+    around: Sequence[str] = ()
+    """Names of the containers that stage in and out before and after the step; none where a volume does without."""
+    dask: Object | None = None
+    """The DaskCluster object that is to be there before the pod, and goes with it."""
 
     @property
     def name(self) -> str:
@@ -64,9 +74,9 @@ class Plan:
 
 
 def stamped(pod: Object) -> Object:
-    """Write into a manifest what it was made from, but for what differs from try to try."""
+    """Write into a pod's manifest, or another, what it was made from, but for what differs from try to try."""
     labels = {name: value for name, value in (pod["metadata"].get("labels") or {}).items() if name != "try_number"}
-    core = {"spec": pod["spec"], "labels": labels}
+    core = {"spec": pod["spec"], "labels": labels, "inputs": (pod["metadata"].get("annotations") or {}).get(INPUTS)}
     digest = hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
     metadata = pod["metadata"] | {"annotations": (pod["metadata"].get("annotations") or {}) | {SPEC: digest}}
     return pod | {"metadata": metadata}
@@ -115,9 +125,24 @@ class Life:
         return False
 
     async def make(self, secret: Object | None = None) -> bool:
-        """Make the pod and what belongs to it; False where the namespace has no room for it now."""
+        """Make the pod and what belongs to it; False where the namespace has no room for it now, or its Dask cluster is not there yet.
+
+        Leaves nothing where it raises what no other try goes on with.
+        """
+        try:
+            return await self._make(secret)
+        except (ClusterError, dask.NoDask) as error:
+            if isinstance(error, dask.NoDask) or not error.retry:
+                with suppress(ClusterError):
+                    await self.remove()
+            raise
+
+    async def _make(self, secret: Object | None) -> bool:
         if secret is not None:
             await self._put("secrets", secret)
+        if self.plan.dask is not None and (why := await self._dask(self.plan.dask)):
+            self._see(Look("queued", why))
+            return False
         while True:
             try:
                 pod = await self._cluster.create("pods", self.plan.namespace, self.plan.pod)
@@ -128,9 +153,9 @@ class Life:
             except QuotaUsedUp as error:
                 self.seen = Look("queued", str(error), patient=True)
                 return False
+            self._created = time.time()
             self._take(pod)
-            if self.plan.secret:
-                await self._own(pod)
+            await self._own(pod)
             return True
 
     def late(self) -> Look | None:
@@ -161,7 +186,7 @@ class Life:
                 if over is not None and time.time() >= over:
                     return None
             end = watching.result()
-            if end.stage in ("ended", "interrupted"):
+            if end.stage in _OVER:
                 await asyncio.wait({reading}, timeout=_LAST_LINES_SECONDS)
             return end
         finally:
@@ -169,15 +194,12 @@ class Life:
                 task.cancel()
             await asyncio.gather(watching, reading, return_exceptions=True)
 
-    async def whole_log(self) -> str:
-        """Give everything that the step's container said, as long as the pod is there."""
+    async def whole_log(self) -> AsyncIterator[str]:
+        """Give everything that the step's container said, line by line, as long as the pod is there."""
         reading = Reading(Place())
-        log = self._cluster.log(self.plan.namespace, self.plan.name, self.plan.container, since=None, follow=False)
-        try:
-            lines = [reading.text(line) or "" async for line in log]
-        except ClusterError:  # there is none, or the API server is away: what was said is in the task's log
-            return ""
-        return "".join(f"{line}\n" for line in lines)
+        with suppress(ClusterError):  # there is none, or the API server is away: what was said is in the task's log
+            async for line in self._cluster.log(self.plan.namespace, self.plan.name, self.plan.container, since=None, follow=False):
+                yield f"{reading.text(line) or ''}\n"
 
     async def remove(self) -> None:
         """Take the pod away with what belongs to it; one that still runs gets its own grace."""
@@ -185,15 +207,24 @@ class Life:
         await self._cluster.delete("pods", self.plan.namespace, self.plan.name, uid=self.plan.uid, grace=grace)
         if self.plan.secret:
             await self._cluster.delete("secrets", self.plan.namespace, self.plan.secret)
+        if self.plan.dask is not None:
+            await self._cluster.delete(dask.KIND, self.plan.namespace, self.plan.dask["metadata"]["name"])
+
+    async def _dask(self, wanted: Object) -> str | None:
+        try:
+            return await dask.waits_for(self._cluster, wanted, SPEC, self.plan.start_seconds)
+        except QuotaUsedUp as error:
+            return str(error)
 
     def _take(self, pod: Object) -> None:
         self.plan = replace(self.plan, uid=str(pod["metadata"]["uid"]))
-        self._see(look(pod, self.plan.container))
+        self._see(look(pod, self.plan.container, self.plan.around))
 
     def _see(self, now: Look) -> None:
-        if now.stage in ("queued", "starting") and now.why != self.seen.why:
+        now = after(self.seen, now)
+        if now.stage in ("queued", "starting", "arriving") and now.why != self.seen.why:
             self._note(f"pod {self.plan.name}: {now.why}")
-        if now.stage in ("running", "ended", "interrupted"):
+        if now.stage in ("running", "leaving", *_OVER):
             self._started.set()
         if now != self.seen:
             self._changed.set()
@@ -212,8 +243,8 @@ class Life:
         async for pod in self._cluster.states(self.plan.namespace, self.plan.name):
             if self.plan.uid is not None and pod["metadata"]["uid"] != self.plan.uid:
                 break
-            self._see(look(pod, self.plan.container))
-            if self.seen.stage in ("ended", "interrupted", "hopeless"):
+            self._see(look(pod, self.plan.container, self.plan.around))
+            if self.seen.stage in (*_OVER, "hopeless"):
                 return self.seen
         self._see(Look("interrupted", "the pod was deleted from outside"))
         return self.seen
@@ -253,10 +284,13 @@ class Life:
                 return
 
     async def _own(self, pod: Object) -> None:
-        """Let the Secret go with the pod."""
+        """Let the Secret and the Dask cluster go with the pod."""
         metadata = pod["metadata"]
         owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
-        await self._cluster.patch("secrets", self.plan.namespace, str(self.plan.secret), {"metadata": {"ownerReferences": [owner]}})
+        if self.plan.secret:
+            await self._cluster.patch("secrets", self.plan.namespace, self.plan.secret, {"metadata": {"ownerReferences": [owner]}})
+        if self.plan.dask is not None:
+            await dask.own(self._cluster, self.plan.dask, owner)
 
     async def _gone(self) -> None:
         try:
