@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,18 +82,19 @@ class Started:
 
 
 @contextmanager
-def stack_in(folder: Path) -> Iterator[Started]:
-    """Start a stack with `up` as a person would; DAG files go to `folder/dags`."""
+def stack_in(folder: Path, more: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> Iterator[Started]:
+    """Start a stack with `up` as a person would; DAG files go to `folder/dags`: one, and those given by name. `more` is its environment."""
     home, dags, output = folder / "home", folder / "dags", folder / "output.txt"
     dags.mkdir()
-    (dags / "trivial.py").write_text(TRIVIAL)
+    for name, text in {"trivial.py": TRIVIAL, **(files or {})}.items():
+        (dags / name).write_text(text)
     (shaky_port,) = free_ports(1)
     home.mkdir()
     (home / "sources.json").write_text(json.dumps({"provider_config": SHAKY.format(port=shaky_port)}))
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "earthself.local", "up"],
-            env=environment(home, EARTHSELF_DAGS=str(dags)),
+            env=environment(home, EARTHSELF_DAGS=str(dags), **(more or {})),
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,

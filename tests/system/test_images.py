@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -22,9 +21,9 @@ import rasterio
 from earthself.local.demo import SAMPLE_AREA
 from earthself.local.sample import DATA
 
+from tests.images import USER, Image, Images, command
+
 ROOT = Path(__file__).parents[2]
-BASE = "localhost/earthself-test-base:bookworm"
-USER = 50_000
 TMP = "/tmp"  # noqa: S108 - the pod's own
 CHAIN = (
     ("sign", "found", "signed", "--mask", "csmask"),
@@ -36,69 +35,9 @@ CHAIN = (
 pytestmark = pytest.mark.timeout(900)
 
 
-@dataclass(frozen=True)
-class Image:
-    """A built image that the cluster has, too."""
-
-    reference: str
-    commit: str
-    config: dict
-    sbom: dict
-
-
-def command(*words: str, cwd: Path = ROOT) -> str:
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{words[:3]} ended with {done.returncode}:\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
-def loader() -> list[str]:
-    """The command that gives an image to the cluster's nodes: its name, its root file system, its configuration."""
-    named = os.environ.get("EARTHSELF_TEST_IMAGE_LOADER")
-    if not named:
-        pytest.skip("nothing loads images into the cluster: name a command by EARTHSELF_TEST_IMAGE_LOADER (docs/images.md)")
-    return shlex.split(named)
-
-
-@pytest.fixture(scope="session")
-def tool() -> str:
-    found = next((name for name in ("podman", "docker") if shutil.which(name)), None)
-    if found is None:
-        pytest.skip("no podman or docker; get one with: apt-get install podman")
-    return found
-
-
-@pytest.fixture(scope="session")
-def base(tool: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Debian with Python, as small as it comes, from Debian itself; kept from one session to the next."""
-    if subprocess.run([tool, "image", "inspect", BASE], capture_output=True, check=False).returncode == 0:
-        return BASE
-    if shutil.which("debootstrap") is None or os.getuid() != 0:
-        pytest.skip("no debootstrap, or not root; get it with: apt-get install debootstrap")
-    folder = tmp_path_factory.mktemp("base")
-    command("debootstrap", "--variant=minbase", "--include=python3,ca-certificates", "bookworm", str(folder / "root"))
-    for cache in ("var/cache/apt", "var/lib/apt/lists"):
-        shutil.rmtree(folder / "root" / cache)
-    command("tar", "-C", str(folder / "root"), "--owner=0", "--group=0", "-cf", str(folder / "root.tar"), ".")
-    command(tool, "import", str(folder / "root.tar"), BASE)
-    shutil.rmtree(folder)
-    return BASE
-
-
-@pytest.fixture(scope="session")
-def image(cluster_config, loader, tool, base, tmp_path_factory) -> Image:
-    folder = tmp_path_factory.mktemp("image")
-    commit = command("git", "rev-parse", "HEAD").strip()
-    options = ["--base", base, "--with", tool, "--tag", "test", "--out", str(folder), "--json"]
-    built = json.loads(command(sys.executable, "images/build.py", "processing", *options))["processing"]
-    config = json.loads(command(tool, "image", "inspect", built["reference"]))[0]["Config"]
-    container = command(tool, "create", built["reference"]).strip()
-    command(tool, "export", "-o", str(folder / "root.tar"), container)
-    command(tool, "rm", container)
-    command(*loader, built["reference"], str(folder / "root.tar"), json.dumps(config))
-    (folder / "root.tar").unlink()
-    return Image(built["reference"], commit, config, json.loads(Path(built["sbom"]).read_text()))
+def image(images: Images) -> Image:
+    return images("processing")
 
 
 @pytest.fixture

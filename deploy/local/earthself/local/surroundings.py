@@ -18,6 +18,12 @@ from earthself.local.sources import eodag_connection
 MARK = "EARTHSELF_STACK"
 """Variable whose value all processes of one stack carry, tasks and their children too: `down` finds the stray by it."""
 
+_COLLECTORS = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+"""OpenTelemetry's own variables, which say where metrics are to be sent."""
+
+_LASTING = r"^scheduler,^executor\.,^pool\.,^trigger,^dag_process,^dagrun\.,^dagbag_size,^asset"
+"""Metrics of processes that last: what each task counts for itself begins at 0 again with the next one, and means nothing together."""
+
 
 def surroundings(settings: Settings, home: Home, mark: str, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Build the environment of the stack's processes from the caller's own one.
@@ -28,7 +34,7 @@ def surroundings(settings: Settings, home: Home, mark: str, base: Mapping[str, s
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # every process would compile thousands of modules anew
     return {
         **kept,
-        **_airflow(settings, home),
+        **_airflow(settings, home, base),
         **_earthself(settings, home),
         MARK: mark,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)]),
@@ -41,7 +47,7 @@ def surroundings(settings: Settings, home: Home, mark: str, base: Mapping[str, s
     }
 
 
-def _airflow(settings: Settings, home: Home) -> dict[str, str]:
+def _airflow(settings: Settings, home: Home, base: Mapping[str, str]) -> dict[str, str]:
     secrets = home.secrets()
     url = f"http://{HOST}:{settings.port}"
     bundles = [
@@ -71,6 +77,7 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "sql_alchemy_conn": f"sqlite:///{home.database}",
             "sql_alchemy_connect_args": "earthself.local.home.DATABASE",
             "sql_alchemy_connect_args_async": "earthself.local.home.DATABASE",
+            "sql_alchemy_max_overflow": "60",  # who waits for SQLite's lock holds a connection; the web server has 40 threads
             "check_migrations": "False",  # `up` makes the database while the web server already starts
         },
         "api": {"host": HOST, "port": str(settings.port), "base_url": url, "secret_key": secrets["api"], "workers": "1"},
@@ -78,6 +85,7 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
         "logging": {
             "base_log_folder": str(home.logs / "tasks"),
             "dag_processor_child_process_log_directory": str(home.logs / "dags"),
+            "json_logs": str(base.get("EARTHSELF_LOG_FORMAT") == "json"),
         },
         "workers": {
             # A task bears a restart of the web server (10 to 60 s): it asks again for about 90 s, every 1 to 5 s. By default it
@@ -98,6 +106,11 @@ def _airflow(settings: Settings, home: Home) -> dict[str, str]:
             "dag_bundle_storage_path": str(home.airflow / "bundles"),
             "min_file_process_interval": "10",
             "bundle_refresh_check_interval": "2",
+        },
+        "metrics": {
+            "otel_on": str(any(base.get(name) for name in _COLLECTORS)),
+            "legacy_names_on": "False",  # each task would make metrics with names of its own
+            "metrics_allow_list": _LASTING,
         },
         "usage_data_collection": {"enabled": "False"},
     }
