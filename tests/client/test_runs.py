@@ -128,6 +128,7 @@ def test_a_request_that_cannot_be_done_is_told_from_a_run_that_broke(rest, serve
 
 
 def test_all_of_the_servers_errors_that_the_user_must_mend_are_known_by_name() -> None:
+    from earthself.data.broker.interface import BrokerRefused
     from earthself.data.errors import EarthSelfError
     from earthself.data.radiometry import RadiometryDisagrees
     from earthself.operators.errors import BadRequest
@@ -136,7 +137,7 @@ def test_all_of_the_servers_errors_that_the_user_must_mend_are_known_by_name() -
         return {kind}.union(*(family(child) for child in kind.__subclasses__()))
 
     ours = {kind for kind in family(EarthSelfError) if kind.__module__.startswith(("earthself.data.", "earthself.operators."))}
-    assert {RadiometryDisagrees, BadRequest} < ours
+    assert {RadiometryDisagrees, BadRequest, BrokerRefused} < ours
     assert {kind.__name__ for kind in ours if kind.exit_code == 65} == run_module._REFUSALS
 
 

@@ -21,7 +21,7 @@ from earthself.client.results import ClassArea, ResultFolder
 FINISHED = frozenset({"success", "failed"})
 _DONE = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 _PUBLISH = "publish"
-_REFUSALS = frozenset({"BadInput", "BadRequest", "CredentialsRefused", "RadiometryDisagrees"})
+_REFUSALS = frozenset({"BadInput", "BadRequest", "BrokerRefused", "CredentialsRefused", "RadiometryDisagrees"})
 """Classes of the server's errors that the user must mend (exit 65), as the log of a failed task names them."""
 _PATIENCE = 120.0
 """Seconds that a run which is waited for outlives its web server: as long as a restart may take."""
