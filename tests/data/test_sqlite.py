@@ -30,8 +30,8 @@ def test_the_first_change_of_a_new_file_is_waited_for(tmp_path, writer):
 
 
 def test_a_file_that_stays_locked_is_an_error_in_time(tmp_path, writer):
+    began = time.monotonic()
     with closing(sqlite3.connect(tmp_path / "x.db")) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
-        began = time.monotonic()
         open_shared(other, busy_seconds=0.2, synchronous="NORMAL")
     assert 0.2 <= time.monotonic() - began < 5
 
