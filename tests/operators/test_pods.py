@@ -298,6 +298,26 @@ def test_a_wait_that_fails_for_good_takes_the_pod_along(kube, task, monkeypatch)
     kube.wait(lambda: not kube.left())
 
 
+@pytest.mark.parametrize(("answer", "stays"), [("failed", False), ("deferred", True), (ConnectionError("away"), False)])
+def test_a_wait_that_is_ended_takes_the_pod_along_unless_another_waits_on(kube, task, monkeypatch, answer, stays):
+    connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
+    context = task()
+    with pytest.raises(TaskDeferred) as deferred:
+        step("sleep 1000", env={"MY_TOKEN": "x"}).execute(context)
+
+    def ask(**_):
+        if isinstance(answer, Exception):
+            raise answer
+        return {context["ti"].run_id: {"t": answer}}
+
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", ask)
+    asyncio.run(deferred.value.trigger.on_kill())
+    if stays:
+        assert [pod["metadata"].get("deletionTimestamp") for pod in kube.pods()] == [None]
+    else:
+        kube.wait(lambda: not kube.left())
+
+
 def test_a_task_that_is_ended_while_its_input_is_prepared_makes_nothing(kube, task, monkeypatch):
     operator = step(env={"MY_TOKEN": "x"})
     stage = operator._stage

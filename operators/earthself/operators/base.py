@@ -73,12 +73,6 @@ class EarthSelfOperator(BaseOperator):
         return Workspace.from_env().run(ti.dag_id, ti.run_id)
 
 
-def state_of(context: Context, dag_id: str, run_id: str, task_id: str, index: int) -> str:
-    """Ask Airflow for the state of a task, by its map index (-1: not mapped); "not there" for one that it does not know (any more)."""
-    states = context["ti"].get_task_states(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id], map_index=index)
-    return str(states.get(run_id, {}).get(task_id if index < 0 else f"{task_id}_{index}") or "not there")
-
-
 def map_index(context: Context) -> int:
     """Give the index of a mapped task, -1 for any other."""
     index = context["ti"].map_index

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from earthself.operators.base import EarthSelfOperator, state_of
+from earthself.operators.base import EarthSelfOperator
 from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud_if_known
+from earthself.triggers.task_states import state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,7 +74,11 @@ class ReapPodsOperator(EarthSelfOperator):
                         kept.add(name)
                         continue
                     task = task_of(found)
-                    state = state_of(context, task["dag_id"], task["run_id"], task["task_id"], task["map_index"]) if task else "not there"
+                    state = (
+                        state_of(context["ti"].get_task_states, task["dag_id"], task["run_id"], task["task_id"], task["map_index"])
+                        if task
+                        else "not there"
+                    )
                     if state in _ALIVE or name in kept:
                         kept.add(name)
                         continue

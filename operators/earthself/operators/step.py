@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
 from earthself.operators import environment, step_output
-from earthself.operators.base import EarthSelfOperator, map_index, state_of
+from earthself.operators.base import EarthSelfOperator, map_index
 from earthself.operators.counting import StepCount, reason
 from earthself.operators.dask_cluster import DaskCluster, OnThisMachine
 from earthself.operators.errors import BadRequest, StepFailed
 from earthself.operators.resources import StepResources, spell
 from earthself.operators.step_run import Ended, StepRun, arguments, inputs_of, output_folder, program
 from earthself.triggers.pods.spoken import Spoken
+from earthself.triggers.task_states import state_of
 from structlog.contextvars import bound_contextvars
 
 if TYPE_CHECKING:
@@ -347,7 +348,7 @@ class ProcessingStepOperator(EarthSelfOperator):
         except Deferred as deferred:
             # Airflow tells a worker only every few seconds, and lets no task wait that a person has ended.
             ti = context["ti"]
-            if state_of(context, ti.dag_id, ti.run_id, ti.task_id, run.index) != "running":
+            if state_of(ti.get_task_states, ti.dag_id, ti.run_id, ti.task_id, run.index) != "running":
                 self._pod.kill()
                 raise StepFailed(f"{run.name} was ended by a person while it ran", exit_code=143, retry=False) from None
             self.defer(trigger=deferred.trigger, method_name="resume")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from earthself.data.errors import EarthSelfError
+from earthself.triggers.task_states import state_of
 from structlog.contextvars import bind_contextvars
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 15.0
@@ -82,23 +84,21 @@ class StepPodTrigger(BaseTrigger):
         from earthself.triggers.pods.look import Look
 
         plan = Plan(**self.plan)
-        if await _state(task_of(plan.pod)) == "deferred":
+        if await self._state(task_of(plan.pod)) == "deferred":
             return
         async with Cluster(self.conn_id) as cluster:
             life = Life(cluster, plan, say=self.log.info, note=self.log.info)
             life.seen = Look("running")  # it may: then it gets its grace
             await life.remove()
 
+    async def _state(self, task: dict[str, Any]) -> str:
+        """Ask Airflow for the state of the task; where it does not answer, what the triggerer says has to be enough."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from asgiref.sync import sync_to_async
 
-async def _state(task: dict[str, Any]) -> str:
-    """Ask Airflow for the state of a task; nothing where it does not answer."""
-    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-    from asgiref.sync import sync_to_async
-
-    try:
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=task["dag_id"], task_ids=[task["task_id"]], run_ids=[task["run_id"]], map_index=task["map_index"]
-        )
-    except Exception:  # noqa: BLE001 - a person has ended it, says the triggerer; that is enough
-        return ""
-    return next((str(state) for of_run in states.values() for state in of_run.values()), "")
+        ask = sync_to_async(partial(state_of, RuntimeTaskInstance.get_task_states))
+        try:
+            return await ask(task["dag_id"], task["run_id"], task["task_id"], task["map_index"])
+        except Exception as error:  # noqa: BLE001 - whatever keeps Airflow from answering
+            self.log.warning("Airflow does not say how the task stands (%s: %s); its pod is removed", type(error).__name__, error)
+            return ""
