@@ -48,10 +48,14 @@ def test_prometheus_takes_every_expression_of_a_dashboard(promtool, tmp_path) ->
 
 def test_alerts_fire_when_they_should_and_not_before(promtool, tmp_path) -> None:
     cases = yaml.safe_load((Path(__file__).parent / "alert_cases.yaml").read_text())
-    assert set(cases) == set(rules()), "each alert has its case"
+    assert {name.partition(",")[0] for name in cases} == set(rules()), "each alert has its case"
     bare = [{key: value for key, value in rule.items() if key != "annotations"} for rule in rules().values()]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": bare}]}))
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [_case(alert, **case) for alert, case in cases.items()]}
+    document = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [_case(name.partition(",")[0], **case) for name, case in cases.items()],
+    }
     (tmp_path / "cases.yaml").write_text(yaml.safe_dump(document))
     promtool("test", "rules", str(tmp_path / "cases.yaml"))
 
