@@ -8,14 +8,14 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from earthself.client import Client, connect
+from earthself.client import Client, Run, connect
 from earthself.local.home import Home
 from earthself.local.ports import free_ports
 from earthself.local.sample import DATA
@@ -26,7 +26,7 @@ from earthself.signature.access import TokenFile
 from tests.helm import CHART, RELEASE, helm, merged
 from tests.kube import Cluster
 from tests.signature.certificates import authority, pair
-from tests.system.running import served
+from tests.system.running import DAY, served
 
 ROOT = Path(__file__).parents[2]
 VALUES = ROOT / "tests" / "deploy" / "values-test.yaml"
@@ -35,6 +35,7 @@ KINDS = (
     "deployments,replicasets,jobs,cronjobs,pods,services,configmaps,secrets,serviceaccounts,roles,rolebindings,persistentvolumeclaims,"
     "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,ingresses"
 )
+IMAGES = ("airflow", "earthsignature", "processing")
 SECONDS = 600
 """How long parts may take to become ready; a minute and a half on a quiet machine."""
 
@@ -46,7 +47,9 @@ class Installed:
     kube: Cluster
     values: dict[str, Any]
     workspace: Path
-    backup: Path
+    folder: Path
+    """Where the volumes and the files of its Secrets are."""
+    databases: dict[str, str] = field(repr=False)
     port: int
     passwords: dict[str, str] = field(repr=False)
 
@@ -56,12 +59,70 @@ class Installed:
     def change(self, action: str, values: Mapping[str, Any] = {}) -> None:
         """Install or upgrade, and wait until every part is ready."""
         self.values = merged(self.values, values)
-        helm(self.kube.config, self.kube.namespace, action, str(CHART), RELEASE, self.values, wait="watcher", timeout=SECONDS)
+        self.helm(action, str(CHART), RELEASE, self.values)
+
+    def helm(self, action: str, /, *words: Any, **options: Any) -> None:
+        """Do what Helm's command of that name does, and wait until it is done."""
+        helm(self.kube.config, self.kube.namespace, action, *words, **options, wait="watcher", timeout=SECONDS)
+
+    def uninstall(self) -> None:
+        """Take it away, and see that nothing of it is left."""
+        self.helm("uninstall", RELEASE)
+        wait(lambda: not self.objects(), lambda: str([(one["kind"], one["metadata"]["name"]) for one in self.objects()]), 120)
+        assert not self.kube.left()
+
+    def map(self, area: dict[str, Any], seconds: float = 600, **wanted: Any) -> tuple[Path, dict[str, Any]]:
+        """Let it make a map of the sample's day; its folder and its result."""
+        return self.made(self.client().land_cover_map(area=area, title="Salzach", **DAY, **wanted), seconds)
+
+    def made(self, run: Run, seconds: float = 600) -> tuple[Path, dict[str, Any]]:
+        """Wait for a map; its folder and its result."""
+        run.wait(timeout=seconds)
+        folder = self.workspace / "runs" / "land_cover_map" / run.run_id
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        assert result["status"] == "complete"
+        return folder, result
+
+    def pods(self) -> dict[str, str]:
+        """Component -> name of its pod, of those that run; steps' pods are none."""
+        found = [pod["metadata"] for pod in self.objects("pods") if pod["status"]["phase"] == "Running"]
+        component = "app.kubernetes.io/component"
+        return {one["labels"][component]: one["name"] for one in found if component in one["labels"] and "deletionTimestamp" not in one}
+
+    def inside(self, component: str, *words: str) -> str:
+        """What a command says in the pod of a component."""
+        return self.kube.kubectl("exec", f"deploy/{RELEASE}-earthself-{component}", "--", *words)
+
+    def restart(self, *components: str) -> None:
+        """Start parts anew, all together, and wait until they are ready."""
+        names = [f"deployment/{RELEASE}-earthself-{component}" for component in components]
+        self.kube.kubectl("rollout", "restart", *names)
+        for name in names:
+            self.kube.kubectl("rollout", "status", name, f"--timeout={SECONDS}s")
+
+    def now(self, cron_job: str) -> None:
+        """Do now what a CronJob does at its hour."""
+        night = json.loads(self.kube.kubectl("get", "cronjob", f"{RELEASE}-earthself-{cron_job}", "-o", "json"))
+        self.job("now", night["spec"]["jobTemplate"]["spec"])
+
+    def job(self, name: str, spec: Mapping[str, Any]) -> None:
+        """Run a Job to its good end."""
+        manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+        self.kube.kubectl("apply", "-f", "-", text=json.dumps(manifest))
+        wait(lambda: "succeeded" in self._job(name), lambda: self.kube.kubectl("logs", f"job/{name}", "--tail=20"), 180)
+        self.kube.kubectl("delete", "job", name)
+
+    def _job(self, name: str) -> dict[str, Any]:
+        return dict(json.loads(self.kube.kubectl("get", "job", name, "-o", "json"))["status"])
 
     def objects(self, kinds: str = KINDS) -> list[dict[str, Any]]:
         """What of the release is in its namespace."""
         found = self.kube.kubectl("get", kinds, "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "json")
         return list(json.loads(found)["items"])
+
+
+Charts = Callable[[str], AbstractContextManager[Installed]]
+"""Gives what a release needs, by the name of a folder of its own; none is installed yet."""
 
 
 @contextmanager
@@ -70,17 +131,18 @@ def surroundings(config: str, new_database: Callable[[], str], folder: Path, ima
     kube = Cluster(config, f"chart-{secrets.token_hex(4)}")
     api, health, grpc, web, sample = free_ports(5)
     passwords = {user: secrets.token_urlsafe(16) for user in ("admin", "creator")}
+    databases = {name: new_database() for name in ("airflow", "platform", "signature")}
     folders = {name: folder / name for name in ("workspace", "logs", "signature", "backup")}
     for path in folders.values():
         path.mkdir(parents=True)
         os.chown(path, USER, USER)
     kube.kubectl("create", "namespace", kube.namespace)
     try:
-        for name, values in _secrets(folder, new_database, passwords, sample).items():
+        for name, values in _secrets(folder, databases, passwords, sample).items():
             secret(kube, name, values)
         with served(DATA, sample):
             values = _values(config, images, folders, {"api": api, "health": health, "grpc": grpc, "web": web})
-            yield Installed(kube, values, folders["workspace"], folders["backup"], api, passwords)
+            yield Installed(kube, values, folders["workspace"], folder, databases, api, passwords)
     finally:
         kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
@@ -117,15 +179,15 @@ def _values(config: str, images: Mapping[str, str], folders: Mapping[str, Path],
     return merged(yaml.safe_load(VALUES.read_text()), own)
 
 
-def _secrets(folder: Path, new_database: Callable[[], str], passwords: Mapping[str, str], sample: int) -> dict[str, dict[str, str]]:
+def _secrets(folder: Path, databases: Mapping[str, str], passwords: Mapping[str, str], sample: int) -> dict[str, dict[str, str]]:
     signer = authority()
     certificate, key = pair(folder, signer)
     tokens = TokenFile(folder / "tokens.json")
     token = tokens.add("platform", "write")
-    airflow, platform = (new_database().replace("postgresql://", "postgresql+psycopg://") for _ in range(2))
+    ours = {name: databases[name].replace("postgresql://", "postgresql+psycopg://") for name in ("airflow", "platform")}
     sources = eodag_connection(Settings(folder, sample_port=sample), Home(folder))
     return {
-        "test-database": {"airflow": airflow, "platform": platform, "signature": new_database()},
+        "test-database": {**databases, **ours},
         "test-connections": {"AIRFLOW_CONN_EODAG_DEFAULT": json.dumps(sources)},
         "test-passwords": {"passwords.json": json.dumps(passwords)},
         "test-signature-tls": {

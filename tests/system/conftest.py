@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from earthself.client import Run
 from earthself.local.demo import SAMPLE_AREA
 
+from tests.images import Images
+from tests.system.chart import IMAGES, Charts, Installed, surroundings
 from tests.system.running import DAY, READY_WITHIN, Started, stack_in
 
 
@@ -32,6 +35,19 @@ def made(started: Started, area: dict) -> Run:
         answer = http.post("/api/v2/dags/land_cover_map/dagRuns", json=body).raise_for_status().json()
     run = started.client().run(answer["dag_run_id"])
     return run.wait(timeout=180, interval=0.2)
+
+
+@pytest.fixture
+def charts(cluster_config: str, cluster: Any, images: Images, tmp_path: Path) -> Charts:
+    """Namespaces in which a release of the chart has what it needs."""
+    references = {name: images(name).reference for name in IMAGES}
+    return lambda name: surroundings(cluster_config, cluster.new_database, tmp_path / name, references)
+
+
+@pytest.fixture
+def chart(charts: Charts) -> Iterator[Installed]:
+    with charts("chart") as installed:
+        yield installed
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
