@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.deploy.rendered import FILES, RESTRICTED, component, containers, named, objects, of_kind, pods, values
-from tests.helm import HelmRefused, lint, merged, render
+from tests.helm import lint, merged, render
 
 OTHERS = {"ServiceMonitor", "PrometheusRule"}
 """Kinds of the Prometheus operator, which Kubernetes itself does not know."""
@@ -241,8 +241,3 @@ def test_the_brokers_tokens_may_be_more_than_the_one_that_callers_send() -> None
 def test_whole_numbers_of_settings_stay_whole() -> None:
     made = changed("local", {"airflow": {"config": {"core": {"max_map_length": 2000000}}}}, "ConfigMap", "-airflow")
     assert made["data"]["AIRFLOW__CORE__MAX_MAP_LENGTH"] == "2000000"
-
-
-def test_a_scaling_from_more_to_less_is_refused() -> None:
-    with pytest.raises(HelmRefused, match="min 9 is more than max 2"):
-        render(merged(values("local"), {"apiServer": {"autoscaling": {"enabled": True, "min": 9, "max": 2}}}))

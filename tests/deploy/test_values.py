@@ -57,6 +57,27 @@ def test_nonsense_is_refused_by_its_name(said: dict[str, Any], named_: str) -> N
         render(said)
 
 
+CONTRADICTORY = [
+    ({"apiServer": {"autoscaling": {"enabled": True, "min": 9, "max": 2}}}, "apiServer.autoscaling: min 9 is more than max 2"),
+    (
+        {"signature": {"web": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}}},
+        "signature.web.autoscaling .* signature.web.resources.requests.cpu",
+    ),
+    ({"scheduler": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}}}}, "limit of memory, 2G, .* the request, 2Gi"),
+    ({"broker": {"resources": {"requests": {"cpu": 1.5}, "limits": {"cpu": "900m"}}}}, "broker.resources: the limit of cpu, 900m"),
+]
+
+
+@pytest.mark.parametrize(("said", "message"), CONTRADICTORY)
+def test_values_that_contradict_each_other_are_refused(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(HelmRefused, match=message):
+        render(said)
+
+
+def test_a_limit_may_be_what_is_requested_in_another_unit() -> None:
+    assert render({"scheduler": {"resources": {"requests": {"memory": "2048Mi", "cpu": 1}, "limits": {"memory": "2Gi", "cpu": "1000m"}}}})
+
+
 def test_every_value_has_a_default_that_the_schema_knows() -> None:
     assert render(yaml.safe_load((CHART / "values.yaml").read_text()))
 
