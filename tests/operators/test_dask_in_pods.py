@@ -61,10 +61,11 @@ def near(kube, task, workspace, monkeypatch):
     context = task()
     kube.wait(free)
     ti = context["ti"]
+    from earthself.operators.clouds import cloud
     from earthself.operators.dask_cluster import cluster_name
     from earthself.operators.manifest import pod_name
 
-    name = cluster_name(pod_name(ti.dag_id, ti.run_id, "t", -1))
+    name = cluster_name(pod_name(cloud(None).files(), ti.dag_id, ti.run_id, "t", -1))
     places = [sys.base_prefix, sys.prefix, "/usr", "/lib", "/lib64"]
     mounts = [{"name": f"m{n}", "mountPath": place, "readOnly": True} for n, place in enumerate(places)]
     template = {

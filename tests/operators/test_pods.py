@@ -399,3 +399,18 @@ def test_what_nobody_waits_for_is_reaped_and_nothing_else(kube, task, monkeypatc
     assert any("was left behind (failed)" in line for line in lines(logs))
     kube.wait(lambda: len(kube.left()) == 2)
     assert ReapPodsOperator(task_id="reap", clouds=["nowhere"]).execute(context) == {"removed": [], "kept": 0}
+
+
+def test_pods_of_another_platform_in_the_same_namespace_are_its_own(kube, task, monkeypatch):
+    from earthself.operators import ReapPodsOperator
+
+    monkeypatch.setattr("earthself.operators.in_pod.PodStep._take_away", died)
+    with pytest.raises(Died):
+        run(step("true"), task())
+    connection(monkeypatch, lambda extra: extra["earthself"]["workspace"]["hostPath"].update(type="Directory"))
+    context = task()
+    context["ti"].get_task_states = lambda **_: {}
+    assert ReapPodsOperator(task_id="reap", older_than=timedelta(0)).execute(context) == {"removed": [], "kept": 0}
+    with pytest.raises(Died):
+        run(step("true"), task())
+    assert len(kube.pods()) == 2, "the same task of the same run there has its own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,10 @@ class Cloud:
     """How long a worker stays with a pod that runs, seconds; then the triggerer waits."""
     broker: Mapping[str, str] = field(default_factory=dict)
     """The download broker of the cluster's pods: its `address`, the `connection` whose password is its token, its `authorities` (PEM)."""
+
+    def files(self) -> str:
+        """Tell by a short digest where the pods' files are: whose pods they are where several platforms share a namespace."""
+        return hashlib.sha256(json.dumps([self.storage, self.workspace], sort_keys=True).encode()).hexdigest()[:12]
 
     def shared(self) -> Place | None:
         """The broker by which pods here share provider accounts, None for none; raises `BadRequest` where its token is not there."""

@@ -23,7 +23,7 @@ from earthself.operators.errors import BadRequest, StepFailed, StepNotStarted
 from earthself.operators.manifest import SCRATCH, SECRETS, Step
 from earthself.operators.step_run import Ended, StepRun
 from earthself.triggers.pods.dask import MANAGED as DASK
-from earthself.triggers.pods.life import Life, Plan, stamped
+from earthself.triggers.pods.life import FILES, Life, Plan, stamped
 from earthself.triggers.pods.lines import Place
 from earthself.triggers.pods.look import Look
 from earthself.triggers.pods.spoken import Spoken
@@ -204,7 +204,7 @@ class PodStep:
 
     def _plan(self, context: Context, wanted: Wanted) -> tuple[Plan, dict[str, Any] | None]:
         ti, run = context["ti"], self._run
-        name = manifest.pod_name(ti.dag_id, ti.run_id, ti.task_id, run.index)
+        name = manifest.pod_name(self._cloud.files(), ti.dag_id, ti.run_id, ti.task_id, run.index)
         own = {str(key): str(value) for key, value in wanted.env.items()}
         open_env = environment.for_steps(own)
         hidden = {key: value for key, value in own.items() if key not in open_env}
@@ -229,7 +229,7 @@ class PodStep:
         )
         secret = name if hidden or files or self._lent_files() else None
         pod = self._manifest(context, step, name, secret)
-        dask = stamped(dask_object(wanted.dask, pod, manifest.CONTAINER, DASK)) if wanted.dask else None
+        dask = stamped(dask_object(wanted.dask, pod, manifest.CONTAINER, DASK | {FILES: self._cloud.files()})) if wanted.dask else None
         plan = Plan(
             pod,
             manifest.CONTAINER,

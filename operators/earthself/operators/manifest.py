@@ -18,7 +18,7 @@ from earthself.operators.base import map_index
 from earthself.operators.clouds import WORKSPACE, Cloud
 from earthself.operators.errors import BadRequest
 from earthself.operators.resources import MemoryShare, StepResources
-from earthself.triggers.pods.life import INPUTS, MANAGED, TASK, belonging, stamped
+from earthself.triggers.pods.life import FILES, INPUTS, MANAGED, TASK, belonging, stamped
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,9 +62,9 @@ class Step:
     """Digest of what it reads, which may change under the same paths."""
 
 
-def pod_name(dag_id: str, run_id: str, task_id: str, index: int) -> str:
-    """Name the pod of a task: the same one for each try, so that none can be made twice."""
-    digest = hashlib.sha256("\n".join((dag_id, run_id, task_id, str(index))).encode()).hexdigest()[:12]
+def pod_name(files: str, dag_id: str, run_id: str, task_id: str, index: int) -> str:
+    """Name the pod of a task: the same one for each try, so that none can be made twice; `files` is the cloud's."""
+    digest = hashlib.sha256("\n".join((files, dag_id, run_id, task_id, str(index))).encode()).hexdigest()[:12]
     word = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).strip("-")[:40].strip("-") or "step"
     return f"es-{word}-{digest}"
 
@@ -98,7 +98,7 @@ def manifest(context: Context, cloud: Cloud, step: Step, name: str, secret: str 
         cmds=[_literal(word) for word in step.command],
         arguments=[_literal(word) for word in step.arguments],
         pod_template_dict=template,
-        labels=MANAGED,
+        labels=MANAGED | {FILES: cloud.files()},
         annotations=belonging(context["ti"].dag_id, context["ti"].run_id, context["ti"].task_id, map_index(context))
         | {INPUTS: step.made_of},
     )
@@ -120,7 +120,7 @@ def secret_object(pod: Mapping[str, Any], name: str, values: Mapping[str, str]) 
     return {
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": True,
         "metadata": {
-            "name": name, "namespace": pod["metadata"]["namespace"], "labels": dict(MANAGED),
+            "name": name, "namespace": pod["metadata"]["namespace"], "labels": MANAGED | {FILES: pod["metadata"]["labels"][FILES]},
             "annotations": {TASK: pod["metadata"]["annotations"][TASK]},
         },
         "stringData": dict(values),

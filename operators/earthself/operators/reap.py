@@ -61,7 +61,7 @@ class ReapPodsOperator(EarthSelfOperator):
     async def _reap(self, context: Context, where: Cloud) -> tuple[list[str], int]:
         from earthself.hooks.cluster import Cluster
         from earthself.triggers.pods import dask
-        from earthself.triggers.pods.life import MANAGED, task_of
+        from earthself.triggers.pods.life import FILES, MANAGED, task_of
 
         before = datetime.now(UTC) - self.older_than
         removed: list[str] = []
@@ -69,6 +69,8 @@ class ReapPodsOperator(EarthSelfOperator):
         async with Cluster(where.conn_id, where.extras) as cluster:
             for kind, labels in (("pods", MANAGED), ("secrets", MANAGED), (dask.KIND, dask.MANAGED)):
                 for found in await _all(cluster, kind, where.namespace, labels):
+                    if found["metadata"]["labels"].get(FILES) != where.files():
+                        continue  # it belongs to another platform
                     name = str(found["metadata"]["name"])
                     if datetime.fromisoformat(found["metadata"]["creationTimestamp"]) > before:
                         kept.add(name)

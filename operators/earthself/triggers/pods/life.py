@@ -28,6 +28,8 @@ TASK = "earthself.io/task"
 """Annotation: the task that an object belongs to."""
 MANAGED = {"app.kubernetes.io/managed-by": "earthself"}
 """Label of everything that is made here."""
+FILES = "earthself.io/files"
+"""Label: where the files are that an object works on; what has another one belongs to another platform."""
 _GONE_SECONDS = 90.0
 _LAST_LINES_SECONDS = 30.0
 _NO_LOG_PAUSE = 0.3
