@@ -17,7 +17,7 @@ from typing import Any
 
 from earthself.hooks.cluster import Cluster, ClusterAway, ClusterError, Exists, Object, QuotaUsedUp
 from earthself.triggers.pods import dask
-from earthself.triggers.pods.lines import Place, Reading
+from earthself.triggers.pods.lines import Lines, Place
 from earthself.triggers.pods.look import Look, after, look
 
 SPEC = "earthself.io/spec"
@@ -106,11 +106,16 @@ class Life:
         self.plan = plan
         self._say = say
         self._note = note
-        self.place = place or Place()
+        self._lines = Lines(place or Place())
         self.seen = Look("queued", "it is being made")
         self._changed = asyncio.Event()
         self._started = asyncio.Event()
         self._created = time.time()
+
+    @property
+    def place(self) -> Place:
+        """How far the log was read."""
+        return self._lines.place
 
     async def find(self) -> bool:
         """Look for a pod that an earlier worker made for the same; one made for something else goes. True where there is one."""
@@ -198,10 +203,10 @@ class Life:
 
     async def whole_log(self) -> AsyncIterator[str]:
         """Give everything that the step's container said, line by line, as long as the pod is there."""
-        reading = Reading(Place())
+        lines = Lines(Place())
         with suppress(ClusterError):  # there is none, or the API server is away: what was said is in the task's log
             async for line in self._cluster.log(self.plan.namespace, self.plan.name, self.plan.container, since=None, follow=False):
-                yield f"{reading.text(line) or ''}\n"
+                yield f"{lines.text(line) or ''}\n"
 
     async def remove(self) -> None:
         """Take the pod away with what belongs to it; one that still runs gets its own grace."""
@@ -256,15 +261,13 @@ class Life:
         while True:
             await self._started.wait()
             last = self.seen.stage != "running"
-            reading = Reading(self.place)
+            since = self._lines.begin()
             try:
-                lines = self._cluster.log(self.plan.namespace, self.plan.name, self.plan.container, since=self.place.stamp, follow=not last)
+                lines = self._cluster.log(self.plan.namespace, self.plan.name, self.plan.container, since=since, follow=not last)
                 async for line in lines:
                     if not last and not line.endswith(b"\n"):
                         break  # a line that was cut comes again
-                    text = reading.text(line)
-                    self.place = reading.place
-                    if text is not None:
+                    if (text := self._lines.text(line)) is not None:
                         self._say(text)
             except ClusterAway:
                 last = False
