@@ -65,7 +65,9 @@ class StandIn:
             return 404, {"message": f'daskclusters "{name}" not found'}
         if method == "PATCH":
             found["metadata"] |= body["metadata"]
-        if method == "DELETE":
+        if method == "DELETE" and found["metadata"].get("finalizers"):
+            found["metadata"].setdefault("deletionTimestamp", _now())
+        elif method == "DELETE":
             del self.objects[name]
             self.kube.kubectl("delete", "deployments,services", "-l", f"dask.org/cluster-name={name}", "--wait=false")
         return 200, found
@@ -79,13 +81,17 @@ class StandIn:
         if name in self.objects:
             return 409, {"message": f"{name} already exists"}
         made = json.loads(json.dumps(body))
-        made["metadata"] |= {"uid": f"uid-{time.monotonic_ns()}", "creationTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        made["metadata"] |= {"uid": f"uid-{time.monotonic_ns()}", "creationTimestamp": _now()}
         self.objects[name] = made
         if self.operated:
             made["status"] = {"phase": "Running"}
             for one in _made_of(made, self.kube.namespace):
                 self.kube.kubectl("apply", "-f", "-", text=json.dumps(one))
         return 201, made
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _made_of(cluster: dict, namespace: str) -> list[dict]:

@@ -156,6 +156,21 @@ def test_a_cluster_that_nobody_makes_is_said_and_not_left(kube, near, tmp_path, 
     nothing_left(kube, door)
 
 
+def test_a_cluster_that_does_not_go_is_said(dask_operator, kube, near, monkeypatch):
+    monkeypatch.setattr("earthself.operators.in_pod.PodStep._take_away", died)
+    with pytest.raises(Died):
+        step("pass").execute(near)
+    (left,) = dask_operator.objects.values()
+    left["metadata"]["finalizers"] = ["kopf.zalando.org/KopfFinalizerMarker"]
+    kube.kubectl("delete", "pods", "-l", "app.kubernetes.io/managed-by=earthself", "--grace-period=1")
+    with pytest.raises(TemporaryFailure, match=r"does not go, \d+ s after its deletion; it is held by kopf"):
+        through(lambda: step("pass", start_seconds=2), near)
+    del left["metadata"]["finalizers"]
+    near["ti"].get_task_states = lambda **_: {}
+    ReapPodsOperator(task_id="reap", older_than=timedelta(0)).execute(near)
+    nothing_left(kube, dask_operator)
+
+
 def test_a_scheduler_that_cannot_start_is_said_at_once(dask_operator, kube, near):
     never = {"spec": {"containers": [{"name": "step", "imagePullPolicy": "Never"}]}}
     dask = DaskCluster(1, 0.1, "64Mi", "64Mi", image="localhost/nobody:1")

@@ -46,11 +46,16 @@ async def waits_for(cluster: Cluster, wanted: Object, spec: str, seconds: float)
         return "a Dask cluster is being made"
     metadata = there["metadata"]
     same = metadata["annotations"].get(spec) == wanted["metadata"]["annotations"][spec]
-    if not same or metadata.get("deletionTimestamp") or metadata.get("ownerReferences"):  # one with an owner goes with a pod that was
+    if (told := metadata.get("deletionTimestamp")) and _ago(told) > seconds:
+        holds = ", ".join(metadata.get("finalizers") or ["nothing that it says"])
+        raise DaskLate(
+            f"the Dask cluster {name} of an earlier attempt does not go, {_ago(told):.0f} s after its deletion; it is held by {holds}"
+        )
+    if not same or told or metadata.get("ownerReferences"):  # one with an owner goes with a pod that was
         await cluster.delete(KIND, namespace, name, uid=metadata["uid"])
         return "the Dask cluster of an earlier attempt goes"
     why = await _scheduler(cluster, there)
-    if why and time.time() - datetime.fromisoformat(metadata["creationTimestamp"]).timestamp() > seconds:
+    if why and _ago(metadata["creationTimestamp"]) > seconds:
         raise DaskLate(f"the Dask cluster {name} was not there within {seconds:g} s: {why}")
     return why
 
@@ -59,6 +64,10 @@ async def own(cluster: Cluster, wanted: Object, owner: Object) -> None:
     """Let the cluster go with a pod."""
     name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
     await cluster.patch(KIND, namespace, name, {"metadata": {"ownerReferences": [owner]}})
+
+
+def _ago(moment: str) -> float:
+    return time.time() - datetime.fromisoformat(moment).timestamp()
 
 
 async def _scheduler(cluster: Cluster, there: Object) -> str | None:
