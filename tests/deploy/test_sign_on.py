@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from earthself.client import LoginRefused, connect
 from earthself.local.ports import free_ports
 
 from tests.deploy.rendered import named, values
@@ -111,8 +112,18 @@ def provider() -> Iterator[Provider]:
     made.close()
 
 
+class Airflow(NamedTuple):
+    """The web server's address, and the environment that its commands need."""
+
+    url: str
+    env: dict[str, str]
+
+    def command(self, *words: str) -> None:
+        subprocess.run([sys.executable, "-m", "airflow", *words], env=self.env, check=True, capture_output=True)
+
+
 @pytest.fixture(scope="module")
-def airflow(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def airflow(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     """The web server with the chart's own settings, but for the places of a machine that is no pod."""
     home = tmp_path_factory.mktemp("sign-on")
     (port,) = free_ports(1)
@@ -136,13 +147,13 @@ def airflow(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "AIRFLOW__FAB__CACHE_TTL": "0",  # Airflow keeps a person's rights for half a minute
         "OIDC_CLIENT_SECRET": provider.secret,
     }  # fmt: skip
-    command = [sys.executable, "-m", "airflow"]
-    subprocess.run([*command, "db", "migrate"], env=env, check=True, capture_output=True)
+    made = Airflow(url, env)
+    made.command("db", "migrate")
     with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen([*command, "api-server"], env=env, stdout=log, stderr=log)
+        server = subprocess.Popen([sys.executable, "-m", "airflow", "api-server"], env=env, stdout=log, stderr=log)
     try:
         _wait(url, server, home / "server.log")
-        yield url
+        yield made
     finally:
         server.terminate()
         server.wait(30)
@@ -159,18 +170,18 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text()[-3000:])
 
 
-def signed_on(url: str, provider: Provider, name: str) -> httpx.Client:
+def signed_on(airflow: Airflow, provider: Provider, name: str) -> httpx.Client:
     """Sign on as a browser does that follows where it is sent."""
     provider.now = name
-    with httpx.Client(base_url=url, follow_redirects=True, timeout=60) as browser:
+    with httpx.Client(base_url=airflow.url, follow_redirects=True, timeout=60) as browser:
         came = browser.get("/auth/login/oidc")
         token = next((cookie.value for cookie in browser.cookies.jar if cookie.name == "_token"), None)
     assert token, f"{came.status_code} at {came.url}: {came.text[:2000]}"
-    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    return httpx.Client(base_url=airflow.url, headers={"Authorization": f"Bearer {token}"}, timeout=60)
 
 
 @pytest.mark.timeout(300)
-def test_groups_of_the_provider_are_rights_in_airflow(airflow: str, provider: Provider) -> None:
+def test_groups_of_the_provider_are_rights_in_airflow(airflow: Airflow, provider: Provider) -> None:
     connection = {"connection_id": "mine", "conn_type": "http"}
     with signed_on(airflow, provider, "ada") as admin:
         assert admin.post("/api/v2/connections", json=connection).status_code == 201
@@ -186,13 +197,23 @@ def test_groups_of_the_provider_are_rights_in_airflow(airflow: str, provider: Pr
 
 
 @pytest.mark.timeout(300)
-def test_nobody_comes_in_without_the_provider(airflow: str) -> None:
-    with httpx.Client(base_url=airflow, timeout=60) as stranger:
+def test_nobody_comes_in_without_the_provider(airflow: Airflow) -> None:
+    with httpx.Client(base_url=airflow.url, timeout=60) as stranger:
         assert stranger.get("/api/v2/dags").status_code == 401
         assert stranger.post("/auth/token", json={"username": "admin", "password": "admin"}).status_code in (401, 404)
         bad = stranger.get("/auth/oauth-authorized/oidc", params={"code": "made-up", "state": "made-up"})
         assert "_token" not in bad.cookies
         assert stranger.get("/api/v2/dags").status_code == 401
+
+
+@pytest.mark.timeout(300)
+def test_a_program_has_an_account_of_its_own(airflow: Airflow) -> None:
+    password = secrets.token_urlsafe(16)
+    who = {"role": "User", "username": "robot", "email": "robot@example.org", "firstname": "r", "lastname": "r", "password": password}
+    airflow.command("users", "create", *(word for name, value in who.items() for word in (f"--{name}", value)))
+    assert connect(airflow.url, "robot", password).unfinished() == []
+    with pytest.raises(LoginRefused):
+        connect(airflow.url, "robot", "guessed").unfinished()
 
 
 def test_the_secret_is_not_in_the_file() -> None:
