@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import earthself.hooks.database
+import earthself.data.database
 import pytest
 import sqlalchemy as sa
 from earthself.data.area import Area
@@ -168,7 +168,7 @@ def test_a_broken_database_costs_the_history_not_the_estimate(workspace, tmp_pat
 @pytest.mark.parametrize("call", ["add", "replace", "recent"])
 @pytest.mark.parametrize("trouble", ["busy", "table gone"])
 def test_whatever_is_wrong_with_the_database_is_said_in_one_way(tmp_path, monkeypatch, call, trouble):
-    monkeypatch.setattr(earthself.hooks.database, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(earthself.data.database, "BUSY_SECONDS", 0.01)
     path = tmp_path / "h.db"
     with History(f"sqlite:///{path}") as history:
         history._database.close()

@@ -102,7 +102,7 @@ def test_a_watch_that_changes_is_asked_for_at_once(rounds, publish, provider, cl
 
 def test_a_database_that_is_away_for_a_while_ends_nothing_and_loses_nothing(world, home, caplog, monkeypatch) -> None:
     rounds, publish, clock = world.rounds, world.publish, world.clock
-    monkeypatch.setattr("earthself.hooks.database.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("earthself.data.database.BUSY_SECONDS", 0.01)
     name, loop, trigger = publish("2024-05-30"), rounds(), EODAGNewProductsTrigger(area=AREA, name="w")
     events = loop.go([trigger])
     database = home / "earthself.db"

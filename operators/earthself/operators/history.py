@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
-from earthself.hooks.database import Kept, Tables
+from earthself.data.database import Kept, Tables
 from earthself.operators.errors import OperatorError
 from sqlalchemy.engine import Connection
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from earthself.hooks.database import Kept
+from earthself.data.database import Kept
 from earthself.triggers.tables import ALERT, ASKING, DECISION, SIGHTING, TABLES, WATCH
 from earthself.triggers.watch import Watch
 from sqlalchemy.engine import Connection, Row

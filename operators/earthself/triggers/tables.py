@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
-from earthself.hooks.database import Instant, Tables
+from earthself.data.database import Instant, Tables
 from earthself.triggers.errors import MemoryBroken
 
 VERSION_TABLE = "watching_version"

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from earthself.data import logs
 from earthself.data.errors import EarthSelfError
+from earthself.data.terminal import Json
+from earthself.data.terminal import say as _say
 from earthself.signature import maintenance, tokens
 from earthself.signature.errors import BadSetting, Unavailable
 from earthself.signature.limits import USUAL, Limits
 from earthself.signature.maintenance import ingest_many
-from earthself.signature.terminal import HOME, Database, Home, Json
+from earthself.signature.terminal import HOME, Database, Home
 from earthself.signature.terminal import errors as _errors
-from earthself.signature.terminal import say as _say
 
 if TYPE_CHECKING:
     from earthself.signature.client import SignatureClient

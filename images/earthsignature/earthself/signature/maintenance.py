@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from earthself.signature.terminal import HOME, Database, Home, Json, errors, progress, say
+from earthself.data.terminal import Json, progress, say
+from earthself.signature.terminal import HOME, Database, Home, errors
 
 if TYPE_CHECKING:
     from earthself.signature.archive import Moved

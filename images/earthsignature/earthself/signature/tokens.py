@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from earthself.data.terminal import Json, say
 from earthself.signature.access import TokenFile
-from earthself.signature.terminal import Json, errors, say
+from earthself.signature.terminal import errors
 
 app = typer.Typer(help="Tokens of a server's users.", no_args_is_help=True)
 _File = Annotated[Path, typer.Option("--tokens", envvar="EARTHSELF_SIGNATURE_TOKENS", help="The list of tokens, a file of mode 600.")]

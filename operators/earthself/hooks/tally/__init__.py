@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from earthself.data.database import Instant, Kept, Tables
 from earthself.data.errors import EarthSelfError
-from earthself.hooks.database import Instant, Kept, Tables
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 

@@ -1,4 +1,4 @@
-"""What Alembic runs: the connection comes from `earthself.hooks.database`, inside its transaction."""
+"""What Alembic runs: the connection comes from `earthself.data.database`, inside its transaction."""
 
 from __future__ import annotations
 

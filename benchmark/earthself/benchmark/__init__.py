@@ -1,0 +1,1 @@
+"""The Cloud Suggest Engine: what clouds are measured to do, what they cost, and where a service should run."""
