@@ -22,6 +22,9 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 
+QUICK = {"spec": {"terminationGracePeriodSeconds": 1}}
+
+
 async def nothing(*_):
     return
 
@@ -290,11 +293,11 @@ def test_a_pod_that_is_refused_leaves_no_secret(kube, task):
 def test_a_wait_that_fails_for_good_takes_the_pod_along(kube, task, monkeypatch):
     connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
     with pytest.raises(TaskDeferred) as deferred:
-        step("sleep 1000", env={"MY_TOKEN": "x"}).execute(task())
+        step("sleep 1000", env={"MY_TOKEN": "x"}, pod_template=QUICK).execute(task())
     assert kube.pods()
     event = {"error": "the right is gone", "retry": False, "exit_code": 1, "plan": deferred.value.trigger.plan}
     with pytest.raises(AirflowFailException, match="the right is gone"):
-        step("sleep 1000").resume(task(), event)
+        step("sleep 1000", pod_template=QUICK).resume(task(), event)
     kube.wait(lambda: not kube.left())
 
 
@@ -303,7 +306,7 @@ def test_a_wait_that_is_ended_takes_the_pod_along_unless_another_waits_on(kube, 
     connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
     context = task()
     with pytest.raises(TaskDeferred) as deferred:
-        step("sleep 1000", env={"MY_TOKEN": "x"}).execute(context)
+        step("sleep 1000", env={"MY_TOKEN": "x"}, pod_template=QUICK).execute(context)
 
     def ask(**_):
         if isinstance(answer, Exception):
