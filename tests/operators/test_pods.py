@@ -21,7 +21,6 @@ from in_pods import COPY, INSIDE, Died, again, connection, died, fired, lines, r
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-
 QUICK = {"spec": {"terminationGracePeriodSeconds": 1}}
 
 
