@@ -113,6 +113,8 @@ class Proxy:
     seen: list[Request] = field(default_factory=list)
     virtual: str = ""
     """Hosts `BUCKET.` and this are the bucket's own."""
+    rate: float | None = None
+    """Bytes a second that one answer sends."""
     host: str = "127.0.0.1"
     """The address of this machine that it listens on."""
 
@@ -139,9 +141,11 @@ class Proxy:
         """Let everything pass, and forget what came."""
         self.fault = lambda _: None
         self.change = lambda _, data: data
+        self.rate = None
         self.seen.clear()
 
 
+_PIECE = 64 << 10
 _HOP = ("connection", "transfer-encoding", "content-length")
 
 
@@ -214,7 +218,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(data)
+        begun, sent = time.monotonic(), 0
+        while self.front.rate and sent < len(data):
+            self.wfile.write(data[sent : sent + _PIECE])
+            sent += _PIECE
+            time.sleep(max(0.0, begun + min(sent, len(data)) / self.front.rate - time.monotonic()))
+        self.wfile.write(data[sent:])
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:

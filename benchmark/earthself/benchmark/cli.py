@@ -34,6 +34,8 @@ def probe(
     megabytes: Annotated[int, typer.Option(min=1, help="How much a repeat writes to the disk.")] = 1024,
     scratch: Annotated[Path, typer.Option(exists=True, file_okay=False, writable=True, help="Folder on the disk to measure.")] = Path(),
     server: Annotated[str | None, typer.Option(help="host[:port] of an iperf3 that listens (iperf3 -s).")] = None,
+    storage: Annotated[str | None, typer.Option(help="s3://PROFILE@bucket/prefix that may be written (docs/storage.md).")] = None,
+    object_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of the large object there, MiB.")] = 32,
     out: Annotated[Path | None, typer.Option(help="Write the samples to this file, too (newline-delimited JSON).")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the probes, and measure nothing.")] = False,
     database_url: Database = None,
@@ -52,7 +54,7 @@ def probe(
         if out is not None and not out.absolute().parent.is_dir():
             raise BadSetting(f"{out.absolute().parent} is no folder; make it, or name another file")
         place = {"cloud": cloud.lower(), "region": region, "zone": zone, "offer": offer}
-        run = Run(place, Setting(scratch.absolute(), seconds, megabytes, server), repeats)
+        run = Run(place, Setting(scratch.absolute(), seconds, megabytes, server, storage, object_mib), repeats)
         found: list[Sample] = []
         with Samples(database_url) as kept, progress("measuring") as show:
 

@@ -43,6 +43,10 @@ class Setting:
     """How much a repeat writes to the disk."""
     server: str | None = None
     """host or host:port of an iperf3 that listens (`iperf3 -s`)."""
+    storage: str | None = None
+    """Prefix of an object storage that may be written, `s3://PROFILE@bucket/prefix`."""
+    object_mib: int = 32
+    """Size of the large object there."""
 
 
 @dataclass(frozen=True)
