@@ -9,7 +9,7 @@ import pytest
 from earthself.benchmark.errors import BadSample
 from earthself.benchmark.samples import Sample, read, write
 from earthself.benchmark.tables import Samples, Wanted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 WORD = st.text(min_size=1, max_size=20).filter(lambda text: "|" not in text and ":" not in text)
@@ -30,6 +30,7 @@ def sample(number=1, **changes) -> Sample:
     return Sample(**(said | changes))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(WORD, st.text(max_size=20).filter(lambda text: "|" not in text), max_size=5))
 def test_a_sample_is_the_same_after_a_file(labels):
     made = sample(labels=labels)

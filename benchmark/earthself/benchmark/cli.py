@@ -36,6 +36,8 @@ def probe(
     server: Annotated[str | None, typer.Option(help="host[:port] of an iperf3 that listens (iperf3 -s).")] = None,
     storage: Annotated[str | None, typer.Option(help="s3://PROFILE@bucket/prefix that may be written (docs/storage.md).")] = None,
     object_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of the large object there, MiB.")] = 32,
+    raster: Annotated[str | None, typer.Option(help="Address of a COG at the place that is measured.")] = None,
+    jp2: Annotated[str | None, typer.Option(help="Address of a JPEG2000 there.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the samples to this file, too (newline-delimited JSON).")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the probes, and measure nothing.")] = False,
     database_url: Database = None,
@@ -54,7 +56,7 @@ def probe(
         if out is not None and not out.absolute().parent.is_dir():
             raise BadSetting(f"{out.absolute().parent} is no folder; make it, or name another file")
         place = {"cloud": cloud.lower(), "region": region, "zone": zone, "offer": offer}
-        run = Run(place, Setting(scratch.absolute(), seconds, megabytes, server, storage, object_mib), repeats)
+        run = Run(place, Setting(scratch.absolute(), seconds, megabytes, server, storage, object_mib, raster, jp2), repeats)
         found: list[Sample] = []
         with Samples(database_url) as kept, progress("measuring") as show:
 

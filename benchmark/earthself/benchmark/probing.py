@@ -47,6 +47,10 @@ class Setting:
     """Prefix of an object storage that may be written, `s3://PROFILE@bucket/prefix`."""
     object_mib: int = 32
     """Size of the large object there."""
+    raster: str | None = None
+    """Address of a COG at the place that is measured."""
+    jp2: str | None = None
+    """Address of a JPEG2000 there."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from earthself.benchmark.errors import BadSetting
-from earthself.benchmark.probes import cpu, disk, memory, network, object_store
+from earthself.benchmark.probes import cpu, disk, memory, network, object_store, raster
 from earthself.benchmark.probing import Probe
 
-PROBES = {probe.name: probe for module in (cpu, memory, disk, network, object_store) for probe in module.PROBES}
+PROBES = {probe.name: probe for module in (cpu, memory, disk, network, object_store, raster) for probe in module.PROBES}
 
 
 def probes(names: Sequence[str] = ()) -> list[Probe]:
