@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/earthself"
 _KNOWN = frozenset(
-    "absent and by histogram_quantile humanize increase max min on or rate sum time vector without".split()  # noqa: SIM905 - a list of words
+    "absent and by histogram_quantile humanize increase max min offset on or rate sum time unless vector without".split()  # noqa: SIM905 - a list of words
 )
 """Functions and words of the language."""
 
