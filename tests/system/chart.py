@@ -68,6 +68,10 @@ class Installed:
     def uninstall(self) -> None:
         """Take it away, and see that nothing of it is left."""
         self.helm("uninstall", RELEASE)
+        self.nothing_left()
+
+    def nothing_left(self) -> None:
+        """See that no object of the release is there any more."""
         wait(lambda: not self.objects(), lambda: str([(one["kind"], one["metadata"]["name"]) for one in self.objects()]), 120)
         assert not self.kube.left()
 

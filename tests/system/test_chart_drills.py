@@ -16,7 +16,7 @@ import pytest
 from earthself.signature.access import TokenFile
 
 from tests.helm import RELEASE
-from tests.system.chart import SECONDS, USER, Charts, Installed, secret, wait
+from tests.system.chart import SECONDS, USER, Charts, Installed, secret
 
 pytestmark = pytest.mark.timeout(2 * SECONDS + 1800)
 AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -43,12 +43,6 @@ def stored(chart: Installed) -> str:
 def signatures(chart: Installed) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(chart.inside("signature", "earthsignature", "stats", "--json"))
     return said
-
-
-def tasks(chart: Installed) -> list[str]:
-    """Pods of tasks under the KubernetesExecutor."""
-    label = "app.kubernetes.io/component"
-    return [pod["metadata"]["name"] for pod in chart.objects("pods") if pod["metadata"]["labels"].get(label) == "worker"]
 
 
 def rotate(chart: Installed) -> None:
@@ -139,7 +133,8 @@ def test_secrets_change_old_rows_go_and_a_backup_becomes_a_platform_again(charts
             assert before.name in again.inside("scheduler", "airflow", "dags", "list-runs", "land_cover_map", "-o", "json")
             _, result = again.map(area, 1200)
             assert result["products"]["reused"] == 2, "made from what the old platform had signed"
-            # The executor takes a task's pod away a moment after its end; without its scheduler nobody would.
-            wait(lambda: not tasks(again), lambda: again.kube.kubectl("get", "pods"), 120)
-            again.uninstall()
+            # The executor takes a task's pod away a moment after its end; where its scheduler goes before, nobody does.
+            again.helm("uninstall", RELEASE)
+            again.kube.kubectl("delete", "pods", "-l", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/component=worker")
+            again.nothing_left()
             assert OLD_KEYS in again.kube.kubectl("get", "secrets"), "Secrets of one's own are not the release's"
