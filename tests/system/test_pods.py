@@ -142,7 +142,7 @@ def test_a_task_marked_failed_takes_its_pod_along(pods: Pods, state: str) -> Non
     # In the second between worker and trigger nobody is there to take the pod along; the workflow reap_pods does.
     until(lambda: state == "running" or any(line.startswith("trigger ") for line in run.log(1)), "the triggerer waits", 120)
     pods.http.patch(f"{run.place}/taskInstances/step", json={"new_state": "failed"}).raise_for_status()
-    pods.kube.wait(lambda: not pods.kube.left(), 120)
+    pods.kube.wait(lambda: not pods.kube.left(), 30)
     assert run.ended() == "failed"
 
 
@@ -160,14 +160,14 @@ def test_a_cleared_task_has_a_new_pod_and_no_second_one(pods: Pods) -> None:
     )
     assert len(pods.kube.pods()) == 1
     pods.http.patch(f"{run.place}/taskInstances/step", json={"new_state": "failed"}).raise_for_status()
-    pods.kube.wait(lambda: not pods.kube.left(), 120)
+    pods.kube.wait(lambda: not pods.kube.left(), 30)
 
 
 def test_a_task_whose_time_is_over_while_it_waits_takes_its_pod_along(pods: Pods) -> None:
     run = pods.trigger("pod_late")
     assert run.ended() == "failed"
     assert any("its time is over (execution_timeout)" in line for line in run.log(1))
-    pods.kube.wait(lambda: not pods.kube.left(), 120)
+    pods.kube.wait(lambda: not pods.kube.left(), 30)
 
 
 def test_many_steps_at_once_under_a_quota_wait_and_none_is_lost_or_doubled(pods: Pods) -> None:
