@@ -167,7 +167,7 @@ def test_a_task_whose_time_is_over_while_it_waits_takes_its_pod_along(pods: Pods
     run = pods.trigger("pod_late")
     assert run.ended() == "failed"
     assert any("its time is over (execution_timeout)" in line for line in run.log(1))
-    pods.kube.wait(lambda: not pods.kube.left(), 30)
+    pods.kube.wait(lambda: not pods.kube.left(), 60)
 
 
 def test_many_steps_at_once_under_a_quota_wait_and_none_is_lost_or_doubled(pods: Pods) -> None:
