@@ -1,6 +1,7 @@
 """The platform's own database (EARTHSELF_DATABASE_URL): where it is, how SQLite behaves, how each owner's tables are brought up to date.
 
-SQLAlchemy is imported with this module, so it is imported only where a row is written or read.
+SQLAlchemy is imported with this module, so it is imported only where a row is written or read; each distribution that has tables
+asks for it and for Alembic.
 """
 
 from __future__ import annotations
@@ -146,6 +147,19 @@ class Kept:
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
+
+
+def run_migrations(metadata: sa.MetaData, version_table: str) -> None:
+    """What every owner's `migrations/env.py` does: bring its tables up to date on the connection, and in the transaction, of the caller."""
+    from alembic import context
+
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=metadata,
+        version_table=version_table,
+        transactional_ddl=False,  # the caller's transaction holds all changes, or none
+    )
+    context.run_migrations()
 
 
 def database_url() -> str:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from alembic import context
 from earthself.benchmark.tables import METADATA, VERSION_TABLE
+from earthself.data.database import run_migrations
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=METADATA,
-    version_table=VERSION_TABLE,
-    transactional_ddl=False,  # the caller's transaction holds all changes, or none
-)
-context.run_migrations()
+run_migrations(METADATA, VERSION_TABLE)
