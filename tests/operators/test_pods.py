@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_a_pod_that_is_deleted_from_outside_is_no_success(kube, task):
     script = "trap 'exit 0' TERM; echo begun;" + COPY + "sleep 1000 & wait"
     deleter = threading.Thread(
         target=lambda: (
-            kube.wait(lambda: any(p["status"].get("phase") == "Running" for p in kube.pods())),
+            kube.begin(),
             kube.kubectl("delete", "pods", "--all", "--wait=false"),
         )
     )
@@ -275,6 +276,7 @@ def test_a_pod_that_worked_on_something_else_under_the_same_path_is_not_taken_on
         with pytest.raises(Died):
             step("ls $EARTHSELF_INPUT;" + COPY, inputs=catalogs.write_catalog(given, "given", items[:1]).to_dict()).execute(task())
     (before,) = kube.pods()
+    kube.begin()
     with capture_logs() as logs:
         run(step("ls $EARTHSELF_INPUT;" + COPY, inputs=catalogs.write_catalog(given, "given", items).to_dict()), task())
     assert not any("taken on" in line for line in lines(logs))
@@ -293,7 +295,7 @@ def test_a_wait_that_fails_for_good_takes_the_pod_along(kube, task, monkeypatch)
     connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
     with pytest.raises(TaskDeferred) as deferred:
         step("sleep 1000", env={"MY_TOKEN": "x"}, pod_template=QUICK).execute(task())
-    assert kube.pods()
+    kube.begin()
     event = {"error": "the right is gone", "retry": False, "exit_code": 1, "plan": deferred.value.trigger.plan}
     with pytest.raises(AirflowFailException, match="the right is gone"):
         step("sleep 1000", pod_template=QUICK).resume(task(), event)
@@ -306,6 +308,7 @@ def test_a_wait_that_is_ended_takes_the_pod_along_unless_another_waits_on(kube, 
     context = task()
     with pytest.raises(TaskDeferred) as deferred:
         step("sleep 1000", env={"MY_TOKEN": "x"}, pod_template=QUICK).execute(context)
+    kube.begin()
 
     def ask(**_):
         if isinstance(answer, Exception):
@@ -318,6 +321,33 @@ def test_a_wait_that_is_ended_takes_the_pod_along_unless_another_waits_on(kube, 
         assert [pod["metadata"].get("deletionTimestamp") for pod in kube.pods()] == [None]
     else:
         kube.wait(lambda: not kube.left())
+
+
+def test_a_wait_that_is_ended_again_each_moment_takes_the_pod_along(kube, task, monkeypatch):
+    connection(monkeypatch, lambda extra: extra["earthself"].update(patience=0))
+    context = task()
+    with pytest.raises(TaskDeferred) as deferred:
+        step("sleep 1000", env={"MY_TOKEN": "x"}, pod_template=QUICK).execute(context)
+    kube.begin()
+    asked = threading.Event()
+
+    def ask(**_):
+        asked.set()
+        time.sleep(1)
+        return {context["ti"].run_id: {"t": "failed"}}
+
+    async def triggerer():
+        ending = asyncio.create_task(deferred.value.trigger.on_kill())
+        await asyncio.to_thread(asked.wait)
+        while not ending.done():
+            ending.cancel()
+            await asyncio.sleep(0.1)
+        assert ending.cancelled()
+        await asyncio.gather(*(one for one in asyncio.all_tasks() if one is not asyncio.current_task()))
+
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", ask)
+    asyncio.run(triggerer())
+    kube.wait(lambda: not kube.left())
 
 
 def test_a_task_that_is_ended_while_its_input_is_prepared_makes_nothing(kube, task, monkeypatch):
@@ -368,7 +398,7 @@ def test_a_killed_task_takes_its_pod_along_even_if_the_step_does_not_listen(kube
     operator = step("trap '' TERM; echo begun; sleep 1000 & wait; sleep 1000", pod_template={"spec": {"terminationGracePeriodSeconds": 2}})
 
     def kill():
-        kube.wait(lambda: any(pod["status"].get("phase") == "Running" for pod in kube.pods()))
+        kube.begin()
         operator.on_kill()
 
     killer = threading.Thread(target=kill)

@@ -14,6 +14,8 @@ from earthself.triggers.task_states import state_of
 from structlog.contextvars import bind_contextvars
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 15.0
+_REMOVING: set[asyncio.Task[None]] = set()
+"""Removals under way in this triggerer; asyncio itself holds tasks weakly."""
 
 
 class StepPodTrigger(BaseTrigger):
@@ -78,7 +80,16 @@ class StepPodTrigger(BaseTrigger):
         yield TriggerEvent(event | {"conn_id": self.conn_id})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
-        """Take the pod away when a person ends the task, but not when another triggerer has taken the wait over."""
+        """Take the pod away when a person ends the task, but not when another triggerer has taken the wait over.
+
+        Airflow cancels the trigger anew each second until it is over, this method with it; the removal goes on through that.
+        """
+        removal = asyncio.create_task(self._remove())
+        _REMOVING.add(removal)
+        removal.add_done_callback(_REMOVING.discard)
+        await asyncio.shield(removal)
+
+    async def _remove(self) -> None:
         from earthself.hooks.cluster import Cluster
         from earthself.triggers.pods.life import Life, Plan, task_of
         from earthself.triggers.pods.look import Look
