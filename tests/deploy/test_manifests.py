@@ -241,3 +241,11 @@ def test_the_brokers_tokens_may_be_more_than_the_one_that_callers_send() -> None
 def test_whole_numbers_of_settings_stay_whole() -> None:
     made = changed("local", {"airflow": {"config": {"core": {"max_map_length": 2000000}}}}, "ConfigMap", "-airflow")
     assert made["data"]["AIRFLOW__CORE__MAX_MAP_LENGTH"] == "2000000"
+
+
+def test_a_scheduler_gets_long_to_end_only_where_tasks_run_in_it() -> None:
+    for name in FILES:
+        pod = named(name, "Deployment", "-scheduler")["spec"]["template"]["spec"]
+        local = values(name).get("airflow", {}).get("executor", "LocalExecutor") == "LocalExecutor"
+        assert pod["terminationGracePeriodSeconds"] == (300 if local else 60)
+    assert {values(name).get("airflow", {}).get("executor") for name in FILES} >= {"KubernetesExecutor", "CeleryExecutor"}
