@@ -110,7 +110,7 @@ def test_a_pod_that_is_evicted_is_interrupted_and_no_success(kube, task, workspa
     script = "trap 'exit 0' TERM; echo begun;" + COPY + "sleep 1000 & wait"
 
     def evict():
-        kube.wait(lambda: any(pod["status"].get("phase") == "Running" for pod in kube.pods()))
+        kube.begin()
         (pod,) = kube.pods()
         name = pod["metadata"]["name"]
         version = "policy/v1" if "policy/v1\n" in kube.kubectl("api-versions") else "policy/v1beta1"
@@ -126,7 +126,7 @@ def test_a_pod_that_is_evicted_is_interrupted_and_no_success(kube, task, workspa
 
 def test_a_step_that_ends_while_the_api_server_is_away_for_half_a_minute_has_ended_well(kube, task, door):
     def away():
-        kube.wait(lambda: any(pod["status"].get("phase") == "Running" for pod in kube.pods()))
+        kube.begin()
         door.shut = True
         door.cut()
         time.sleep(30)

@@ -72,7 +72,7 @@ class Installed:
 
     def nothing_left(self) -> None:
         """See that no object of the release is there any more."""
-        wait(lambda: not self.objects(), lambda: str([(one["kind"], one["metadata"]["name"]) for one in self.objects()]), 120)
+        self.kube.wait(lambda: not self.objects(), 120)
         assert not self.kube.left()
 
     def map(self, area: dict[str, Any], seconds: float = 600, **wanted: Any) -> tuple[Path, dict[str, Any]]:
