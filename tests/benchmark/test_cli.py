@@ -45,6 +45,22 @@ def test_nothing_measured_is_a_failure(suggest, tmp_path):
     assert "nobody says where an iperf3 listens" in suggest("probe", "network", "--scratch", str(tmp_path), code=1).stdout
 
 
+def test_what_has_no_place_is_not_measured_unless_it_is_asked_for(suggest, tmp_path, monkeypatch):
+    measured = []
+
+    def samples(_run, probes, _note):
+        measured.append({probe.name for probe in probes})
+        return iter(())
+
+    monkeypatch.setattr("earthself.benchmark.probing.Run.samples", samples)
+    suggest("probe", "--scratch", str(tmp_path), code=1)
+    suggest("probe", "--scratch", str(tmp_path), "--raster", "https://h/x.tif", code=1)
+    suggest("probe", "network", "--scratch", str(tmp_path), code=1)
+    assert not measured[0] & {"network", "object_store", "download"}
+    assert measured[1] - measured[0] == {"raster_windows", "download"}
+    assert measured[2] == {"network"}
+
+
 @pytest.mark.parametrize("words", [("probe", "cpu"), ("probe", "numpy_one", "--out", "/proc/none/x")])
 def test_bad_requests_end_with_65(suggest, words):
     assert "earthself-suggest: " in suggest(*words, code=65).stderr

@@ -23,7 +23,7 @@ Database = Annotated[str | None, typer.Option("--database-url", envvar="EARTHSEL
 
 @app.command()
 def probe(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of probes; all where none is named.", show_default=False)] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of probes; else all whose place is named.", show_default=False)] = None,
     *,
     cloud: Annotated[str, typer.Option(help="Whose machine this is, such as ovh.")] = "",
     region: Annotated[str, typer.Option(help="In which region of that cloud.")] = "",
@@ -56,7 +56,13 @@ def probe(
         if out is not None and not out.absolute().parent.is_dir():
             raise BadSetting(f"{out.absolute().parent} is no folder; make it, or name another file")
         place = {"cloud": cloud.lower(), "region": region, "zone": zone, "offer": offer}
-        run = Run(place, Setting(scratch.absolute(), seconds, megabytes, server, storage, object_mib, raster, jp2), repeats)
+        setting = Setting(
+            scratch.absolute(), seconds=seconds, megabytes=megabytes, server=server,
+            storage=storage, object_mib=object_mib, raster=raster, jp2=jp2,
+        )  # fmt: skip
+        run = Run(place, setting, repeats)
+        if not names:
+            chosen = [each for each in chosen if each.fits(setting)]
         found: list[Sample] = []
         with Samples(database_url) as kept, progress("measuring") as show:
 

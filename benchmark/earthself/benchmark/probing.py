@@ -66,6 +66,12 @@ class Probe:
     """What a value depends on beside the place; only values of the same parameters can be compared."""
     needs: Sequence[str] = ()
     """Programs without which it cannot measure."""
+    asks: Sequence[str] = ()
+    """Fields of the setting without which it has nothing to measure."""
+
+    def fits(self, setting: Setting) -> bool:
+        """Tell whether the setting names all that it asks for."""
+        return all(getattr(setting, name) for name in self.asks)
 
 
 @dataclass(frozen=True)

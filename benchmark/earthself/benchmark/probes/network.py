@@ -51,5 +51,6 @@ PROBES = [
         _iperf,
         lambda setting: {"server": setting.server or ""},
         ["iperf3"],
+        ["server"],
     )
 ]

@@ -175,5 +175,6 @@ PROBES = [
         ],
         _measure,
         lambda setting: {"storage": setting.storage or "", "object_mib": str(setting.object_mib), "small_kib": str(_SMALL >> 10)},
+        asks=["storage"],
     )
 ]

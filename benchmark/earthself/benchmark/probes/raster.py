@@ -222,6 +222,7 @@ PROBES = [
         ],
         _windows,
         partial(_used, ("raster",)),
+        asks=["raster"],
     ),
     Probe(
         "raster_formats",
@@ -229,6 +230,7 @@ PROBES = [
         [Measure("jp2", "s", "lower"), Measure("cog", "s", "lower"), Measure("ratio", "", "lower")],
         _formats,
         partial(_used, ("raster", "jp2")),
+        asks=["raster", "jp2"],
     ),
-    Probe("download", "a whole file", [Measure("whole", "MB/s", "higher")], _download, partial(_used, ("raster",))),
+    Probe("download", "a whole file", [Measure("whole", "MB/s", "higher")], _download, partial(_used, ("raster",)), asks=["raster"]),
 ]
