@@ -1,0 +1,1 @@
+"""What clouds offer, for which price, where, and what is certified about them: the catalogue and what fills it."""
