@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from earthself.data import session
 from earthself.data.broker import NO_VERDICT, Account, Broker, Gate, Grant
+from earthself.data.bundled import OVERRIDES
 from earthself.data.deadline import TooLong, within
 from earthself.data.eodag_errors import status_of, translated
 from earthself.data.errors import BadInput, CredentialsRefused, DataError, Incomplete, TryAgain
@@ -41,18 +42,6 @@ _EMPTY_PAGES = 3  # that many in a row without anything new, and the rest is tak
 _AS_STATED = "earthself:stated"
 _SEARCH_AUTH = ("search_auth", "auth")
 _AUTH_TOPICS = ("api", "auth", "search_auth", "download_auth")
-
-# What EODAG's own settings make harder than it is: Earth Search's COGs lie in the open under https, EODAG only offers them as s3
-# with a login and under another collection name.
-_OVERRIDES: dict[str, dict[str, Any]] = {
-    "earth_search": {
-        "products": {
-            name: {"_collection": collection, "metadata_mapping": {"assets": "$.assets"}}
-            for name, collection in (("S2_MSI_L2A", "sentinel-2-l2a"), ("S2_MSI_L2A_COG", "sentinel-2-l2a"))
-        },
-        "download": {"type": "HTTPDownload"},
-    }
-}
 
 
 class Catalogue:
@@ -322,7 +311,7 @@ class Catalogue:
 
 def _add(dag: EODataAccessGateway, extra: dict[str, dict[str, Any]]) -> None:
     """Put in our changes to bundled providers, and the providers of the settings."""
-    dag.update_providers_config(dict_conf=_OVERRIDES)
+    dag.update_providers_config(dict_conf=OVERRIDES)
     if extra:
         dag.update_providers_config(dict_conf={name: {"name": name, **conf} for name, conf in extra.items()})
     # EODAG leaves out a provider whose settings it cannot read, with a line in its log.

@@ -1,52 +1,22 @@
 """`cloud="data"`: a step runs where its products are kept, so that they do not travel and only its result does.
 
-Which provider keeps what where is a table of ours, dated and with its sources; which clouds there are, the connections say.
+Which provider keeps what where, `earthself.data.holdings` knows; which clouds there are, the connections say.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from earthself.data.holdings import Holding, holding
 from earthself.operators.clouds import DEFAULT_CONN_ID, Cloud, cloud, cloud_if_known
 from earthself.operators.errors import BadRequest
 
 WHERE_THE_DATA_ARE = "data"
 VARIABLE = "earthself_clouds"
 """The Airflow Variable that lists the Kubernetes connections, as JSON."""
-_TABLE = Path(__file__).with_name("provider_clouds.json")
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Where a provider keeps products."""
-
-    provider: str
-    """Name of the data provider, as products carry it."""
-    collection: str
-    """Which of its collections, a pattern."""
-    cloud: str
-    """Whose cloud it is."""
-    regions: tuple[str, ...]
-    """Regions of that cloud that have them at hand."""
-    source: str
-    """Address of the page that says so."""
-    looked_up: str
-    """Date on which it said so."""
-    doubtful: str = ""
-    """Why it may be otherwise; empty where it is certain."""
-
-
-@cache
-def table() -> tuple[Kept, ...]:
-    """Read the table; the first line that fits a product counts."""
-    return tuple(Kept(**line | {"regions": tuple(line["regions"])}) for line in json.loads(_TABLE.read_bytes()))
 
 
 def placed(name: str | None, items: Iterable[Path], log: Any) -> Cloud:  # noqa: ANN401
@@ -79,26 +49,24 @@ def placed(name: str | None, items: Iterable[Path], log: Any) -> Cloud:  # noqa:
     return chosen
 
 
-def _kept(item: Mapping[str, Any]) -> Kept | str:
+def _kept(item: Mapping[str, Any]) -> Holding | str:
     """Look a product up; words where it is not known."""
     properties = item.get("properties") or {}
     provider, collection = str(properties.get("earthself:provider") or ""), str(properties.get("earthself:collection") or "")
     if not provider:
         return "its inputs do not say which provider keeps them (earthself:provider)"
-    found = next((one for one in table() if one.provider == provider and fnmatchcase(collection, one.collection)), None)
-    return found or f"nobody has written down where {provider} keeps {collection or 'its products'}"
+    return holding(provider, collection) or f"nobody has written down where {provider} keeps {collection or 'its products'}"
 
 
-def _most(kept: Counter[Kept | str], clouds: Sequence[Cloud]) -> tuple[Kept | str, int]:
+def _most(kept: Counter[Holding | str], clouds: Sequence[Cloud]) -> tuple[Holding | str, int]:
     """Choose what most products say, of what there is a cloud for; else what most say."""
     fitting = [(one, count) for one, count in kept.most_common() if not isinstance(one, str) and _fitting(one, clouds)]
     known = [(one, count) for one, count in kept.most_common() if not isinstance(one, str)]
     return next(iter(fitting or known or kept.most_common()), ("it has no products", 0))
 
 
-def _fitting(kept: Kept, clouds: Sequence[Cloud]) -> Cloud | None:
-    regions = {region.lower() for region in kept.regions}
-    return next((one for one in clouds if one.provider.lower() == kept.cloud and one.region.lower() in regions), None)
+def _fitting(kept: Holding, clouds: Sequence[Cloud]) -> Cloud | None:
+    return next((one for one in clouds if kept.is_at(one.provider, one.region)), None)
 
 
 def _connections() -> list[str]:
