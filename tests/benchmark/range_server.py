@@ -6,8 +6,11 @@ import itertools
 import re
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
+
+_PIECE = 64 << 10
 
 
 class RangeServer:
@@ -17,7 +20,13 @@ class RangeServer:
         self.fails_each = 0
         """Each so many-th request is answered with 503."""
         self.ranged = True
+        self.rate: float | None = None
+        """Bytes a second that one answer sends."""
+        self.versions: Iterator[str] = itertools.repeat("1")
+        """State of the file, by one request after the other."""
         self.asked = 0
+        self.ranges: list[str | None] = []
+        """What each request asked for."""
         self.failed = 0
         self._count = itertools.count(1)
 
@@ -34,12 +43,13 @@ class RangeServer:
 
     def answer(self, path: str, wanted: str | None) -> tuple[int, dict[str, str], bytes]:
         self.asked += 1
+        self.ranges.append(wanted)
         time.sleep(self.delay)
         if self.fails_each and next(self._count) % self.fails_each == 0:
             self.failed += 1
             return 503, {}, b""
         body = self.files[path]
-        headers = {"ETag": '"1"', "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{next(self.versions)}"', "Accept-Ranges": "bytes"}
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "") if self.ranged else None
         if found is None:
             return 200, headers, body
@@ -57,7 +67,13 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        begun, at = time.monotonic(), 0
+        while at < len(body):
+            piece = body[at : at + _PIECE]
+            self.wfile.write(piece)
+            at += len(piece)
+            if self.served.rate:
+                time.sleep(max(0.0, begun + at / self.served.rate - time.monotonic()))
 
     def log_message(self, *_: object) -> None:
         pass

@@ -56,9 +56,14 @@ def test_what_has_no_place_is_not_measured_unless_it_is_asked_for(suggest, tmp_p
     suggest("probe", "--scratch", str(tmp_path), code=1)
     suggest("probe", "--scratch", str(tmp_path), "--raster", "https://h/x.tif", code=1)
     suggest("probe", "network", "--scratch", str(tmp_path), code=1)
-    assert not measured[0] & {"network", "object_store", "download"}
+    wanted = ("--provider", "near", "--area", "1,2,3,4", "--period", "2017-06-01/2017-07-01")
+    suggest("probe", "--scratch", str(tmp_path), *wanted, code=1)
+    suggest("probe", "--scratch", str(tmp_path), *wanted, "--order", "5", "--namespace", "n", "--image", "i", code=1)
+    assert not measured[0] & {"network", "object_store", "download", "catalogue_search", "staging", "ready_pod"}
     assert measured[1] - measured[0] == {"raster_windows", "download"}
     assert measured[2] == {"network"}
+    assert measured[3] - measured[0] == {"catalogue_search", "products_online"}
+    assert measured[4] - measured[3] == {"staging", "ready_pod"}
 
 
 @pytest.mark.parametrize("words", [("probe", "cpu"), ("probe", "numpy_one", "--out", "/proc/none/x")])

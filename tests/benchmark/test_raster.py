@@ -44,7 +44,7 @@ def measure(server, tmp_path):
 def test_each_probe_measures_what_it_says(measure, name, tmp_path):
     found = measure(name)
     assert set(found) == {measure.name for measure in probes([name])[0].measures}
-    assert all(value > 0 for metric, value in found.items() if metric != "failed_requests")
+    assert all(value > 0 for metric, value in found.items() if metric not in ("failed_requests", "loaded_twice"))
     assert not list(tmp_path.iterdir())
 
 
@@ -77,3 +77,23 @@ def test_a_server_without_ranges_is_no_place_for_windows(measure, server):
     server.ranged = False
     assert "is served whole only" in measure("raster_windows")[FAILED]
     assert measure("download")["whole"] > 0
+
+
+def test_bandwidth_comes_out_as_it_was_put_in(measure, server):
+    server.rate = 4e6
+    assert 3 <= measure("download")["whole"] <= 4.1
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(measure, server, files):
+    assert measure("download")["loaded_twice"] == 0
+    assert server.ranges == [None, None, f"bytes={len(files['/band.tif']) // 2}-"]
+
+
+def test_a_server_that_begins_again_is_said_to(measure, server):
+    server.ranged = False
+    assert measure("download")["loaded_twice"] == 100
+
+
+def test_a_file_that_is_replaced_meanwhile_is_no_measurement(measure, server):
+    server.versions = iter(["whole", "before", "after"])
+    assert "was replaced while it was downloaded" in measure("download")[FAILED]

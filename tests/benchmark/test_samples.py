@@ -82,6 +82,14 @@ def test_samples_are_kept_once_and_found_again(url):
         assert not list(kept.find(Wanted(offer="m6i.xlarge")))
 
 
+def test_the_newest_of_each_place_is_known(url):
+    here, there = {"cloud": "North", "offer": "s-2"}, {"cloud": "north", "zone": "a", "machine_type": "s-4"}
+    with Samples(url) as kept:
+        assert kept.newest() == {}
+        kept.add([sample(1, labels=here), sample(3, labels=here, metric="failed"), sample(2, labels=here), sample(4, labels=there)])
+        assert kept.newest() == {("north", "", "", "s-2"): 1e9 + 3, ("north", "", "a", "s-4"): 1e9 + 4}
+
+
 def test_many_are_kept_in_one_go_or_not_at_all(url):
     with Samples(url) as kept:
         assert kept.add(sample(number) for number in range(2500)) == 2500

@@ -1,24 +1,27 @@
-"""The command `earthself-suggest`: measure the machine at hand, and keep what was measured."""
+"""The command `earthself-suggest`: measure the machine at hand, keep what was measured and what clouds offer, and say where to run."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from earthself.benchmark.availability_command import data
 from earthself.benchmark.errors import BadSetting
+from earthself.benchmark.offers.commands import app as offers
+from earthself.benchmark.options import Database, errors
 from earthself.benchmark.samples import FAILED, Sample, read, write
-from earthself.data import terminal
+from earthself.benchmark.suggestion.commands import answer, report
 from earthself.data.terminal import Json, progress, say
 
 app = typer.Typer(name="earthself-suggest", help="EarthSelf's Cloud Suggest Engine.", no_args_is_help=True, add_completion=False)
-errors = partial(terminal.errors, "earthself-suggest")
-_URL = "SQLAlchemy URL of the platform's database."
-Database = Annotated[str | None, typer.Option("--database-url", envvar="EARTHSELF_DATABASE_URL", help=_URL)]
+app.command()(answer)
+app.command()(report)
+app.command()(data)
+app.add_typer(offers, name="offers")
 
 
 @app.command()
@@ -38,6 +41,14 @@ def probe(
     object_mib: Annotated[int, typer.Option(min=1, max=1024, help="Size of the large object there, MiB.")] = 32,
     raster: Annotated[str | None, typer.Option(help="Address of a COG at the place that is measured.")] = None,
     jp2: Annotated[str | None, typer.Option(help="Address of a JPEG2000 there.")] = None,
+    provider: Annotated[str | None, typer.Option(help="EODAG provider to ask; its settings: EARTHSELF_SOURCES (docs/steps.md).")] = None,
+    collection: Annotated[str | None, typer.Option(help="EODAG collection that is wanted of it; else Sentinel-2 L2A.")] = None,
+    area: Annotated[str | None, typer.Option(help="Where: WEST,SOUTH,EAST,NORTH in degrees.")] = None,
+    period: Annotated[str | None, typer.Option(help="When: FIRST/LAST, two dates; the last is not part of it.")] = None,
+    order: Annotated[float | None, typer.Option(min=0.1, help="Each repeat orders an offline product, and waits so many minutes.")] = None,
+    side: Annotated[int, typer.Option(min=1024, max=10_980, help="Pixels along each side of the products that steps are given.")] = 2048,
+    namespace: Annotated[str | None, typer.Option(help="Namespace where a pod may be made (KUBECONFIG, or the pod we are in).")] = None,
+    image: Annotated[str | None, typer.Option(help="Image of that pod, with the program sleep.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the samples to this file, too (newline-delimited JSON).")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the probes, and measure nothing.")] = False,
     database_url: Database = None,
@@ -59,6 +70,8 @@ def probe(
         setting = Setting(
             scratch.absolute(), seconds=seconds, megabytes=megabytes, server=server,
             storage=storage, object_mib=object_mib, raster=raster, jp2=jp2,
+            provider=provider, collection=collection or Setting.collection, area=area, period=period, order_minutes=order,
+            side=side, namespace=namespace, image=image,
         )  # fmt: skip
         run = Run(place, setting, repeats)
         if not names:

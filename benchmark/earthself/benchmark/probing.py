@@ -9,13 +9,17 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from earthself.benchmark.environment import environment
-from earthself.benchmark.errors import BadSetting, ProbeFailed, ToolMissing, TooSlow
+from earthself.benchmark.errors import BadSetting, BenchmarkError, ProbeFailed, Refused, ToolMissing, TooSlow
 from earthself.benchmark.samples import FAILED, Sample
+from earthself.data.errors import CredentialsRefused, EarthSelfError
+from earthself.data.query import DEFAULT_COLLECTION
 
 REPEATS = 5
 """How often a probe measures, unless told."""
@@ -51,6 +55,22 @@ class Setting:
     """Address of a COG at the place that is measured."""
     jp2: str | None = None
     """Address of a JPEG2000 there."""
+    provider: str | None = None
+    """EODAG provider whose catalogue is asked; its settings are those of steps (`EARTHSELF_SOURCES`)."""
+    collection: str = DEFAULT_COLLECTION
+    """EODAG collection that is searched."""
+    area: str | None = None
+    """Where products are wanted: west,south,east,north in degrees."""
+    period: str | None = None
+    """When: FIRST/LAST, dates or times of RFC 3339; the last is not part of it."""
+    order_minutes: float | None = None
+    """How long an offline product that is ordered may take; without it nothing is ordered."""
+    side: int = 2048
+    """Pixels of 10 m along each side of the products that steps are given."""
+    namespace: str | None = None
+    """Namespace of a Kubernetes cluster in which a pod may be made; which cluster, the kubeconfig says, or the pod that we are in."""
+    image: str | None = None
+    """Image of that pod; it must have the program `sleep`."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +128,37 @@ class Run:
                 yield Sample(probe.name, FAILED, 1.0, "", labels | told, time.time(), self.uri)
 
 
-def tool(*words: str, seconds: float, cwd: Path | None = None) -> str:
-    """Run a program and give what it says; raises `ProbeFailed` where it fails, `TooSlow` where it does not end in time."""
-    env = os.environ | {"LC_ALL": "C"}
+def labels_of(*names: str) -> Callable[[Setting], Mapping[str, str]]:
+    """Give the parameters of a probe that are fields of the setting."""
+    return partial(_fields, names)
+
+
+def _fields(names: Sequence[str], setting: Setting) -> Mapping[str, str]:
+    return {name: str(found if (found := getattr(setting, name)) is not None else "") for name in names}
+
+
+@contextmanager
+def data_errors() -> Iterator[None]:
+    """Say what `earthself.data` meets as a probe does; raises `Refused`, `ProbeFailed`."""
+    try:
+        yield
+    except BenchmarkError:
+        raise
+    except CredentialsRefused as error:
+        raise Refused(str(error)) from error
+    except EarthSelfError as error:
+        raise ProbeFailed(str(error)) from error
+
+
+def tool(*words: str, seconds: float, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a program and give what it says; raises `ProbeFailed` where it fails, `TooSlow` where it does not end in time.
+
+    `env` is put into its environment beside what is there.
+    """
     process = subprocess.Popen(
-        words, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
-    )
+        words, env=os.environ | {"LC_ALL": "C"} | dict(env or {}), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
     try:
         said, complained = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from earthself.benchmark.errors import SamplesBroken
@@ -14,8 +15,11 @@ from earthself.data.database import Kept, Tables
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+if TYPE_CHECKING:
+    from earthself.benchmark.summaries import Measured
+
 VERSION_TABLE = "benchmark_version"
-HEAD = "0001"
+HEAD = "0003"
 METADATA = sa.MetaData()
 PLACES = ("cloud", "region", "zone", "offer")
 """Labels with columns of their own; PerfKitBenchmarker calls the last `machine_type`."""
@@ -32,7 +36,28 @@ SAMPLE = sa.Table(
     *(sa.Column(name, sa.String(250), nullable=False) for name in PLACES),
     sa.Column("labels", sa.JSON, nullable=False),
 )
-_TABLES = Tables(Path(__file__).with_name("migrations"), VERSION_TABLE, HEAD, SamplesBroken)
+SUMMARY = sa.Table(
+    "benchmark_summary",
+    METADATA,
+    *(sa.Column(name, sa.String(250), primary_key=True) for name in (*PLACES, "test", "metric")),
+    sa.Column("unit", sa.String(100), nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("cpu_model", sa.String(250), nullable=False),
+    sa.Column("median", sa.Double, nullable=False),
+    sa.Column("low", sa.Double),
+    sa.Column("high", sa.Double),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("newest", sa.Double, nullable=False),
+)
+"""What the newest samples of a place say together (`earthself.benchmark.summaries`)."""
+STALE = sa.Table("benchmark_stale", METADATA, *(sa.Column(name, sa.String(250), primary_key=True) for name in PLACES))
+"""Places whose summaries are older than their samples."""
+REVISION = sa.Table(
+    "benchmark_revision", METADATA, sa.Column("part", sa.String(50), primary_key=True), sa.Column("number", sa.BigInteger, nullable=False)
+)
+"""How often a part of what answers rest on has changed."""
+MIGRATIONS = Path(__file__).with_name("migrations")
+TABLES = Tables(MIGRATIONS, VERSION_TABLE, HEAD, SamplesBroken)
 _BATCH = 1000
 
 
@@ -55,13 +80,37 @@ class Samples(Kept):
 
     def __init__(self, url: str | None = None) -> None:
         """Use the platform's database unless another one is named."""
-        super().__init__(_TABLES, url)
+        super().__init__(TABLES, url)
 
     def add(self, samples: Iterable[Sample]) -> int:
         """Keep samples, all of them or none; those that are kept already are left as they are. Gives how many are new."""
+        from earthself.benchmark.summaries import mark
+
         rows = [_row(sample) for sample in samples]
         with self._database.writing() as connection:
-            return sum(_insert(connection, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
+            new = sum(_insert(connection, rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH))
+            if new:
+                mark(connection, (tuple(str(row[name]) for name in PLACES) for row in rows))
+            return new
+
+    def revision(self) -> int:
+        """Tell how often the summaries have changed, after those that are due were made."""
+        from earthself.benchmark.summaries import due, refresh, revision
+
+        with self._database.reading() as connection:
+            if not due(connection):
+                return revision(connection)
+        with self._database.writing() as connection:
+            refresh(connection)
+            return revision(connection)
+
+    def measured(self) -> list[Measured]:
+        """Give what the samples of each place say together."""
+        from earthself.benchmark.summaries import read
+
+        self.revision()
+        with self._database.reading() as connection:
+            return read(connection)
 
     def find(self, wanted: Wanted = Wanted()) -> Iterator[Sample]:
         """Give samples in the order of their time."""
@@ -74,6 +123,13 @@ class Samples(Kept):
         with self._database.reading() as connection:
             for row in connection.execution_options(yield_per=_BATCH).execute(query):
                 yield Sample(row.test, row.metric, row.value, row.unit, row.labels, row.timestamp, row.run_uri, row.sample_uri)
+
+    def newest(self) -> dict[tuple[str, ...], float]:
+        """Tell of each place (cloud, region, zone, offer) when its newest sample was measured, seconds since 1970."""
+        columns = [SAMPLE.c[name] for name in PLACES]
+        query = sa.select(*columns, sa.func.max(SAMPLE.c.timestamp)).group_by(*columns)
+        with self._database.reading() as connection:
+            return {tuple(row[:-1]): float(row[-1]) for row in connection.execute(query)}
 
 
 def _row(sample: Sample) -> dict[str, object]:

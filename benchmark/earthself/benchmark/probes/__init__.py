@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from earthself.benchmark.errors import BadSetting
-from earthself.benchmark.probes import cpu, disk, memory, network, object_store, raster
+from earthself.benchmark.probes import catalogue, cpu, disk, memory, network, object_store, pod, raster, steps
 from earthself.benchmark.probing import Probe
 
-PROBES = {probe.name: probe for module in (cpu, memory, disk, network, object_store, raster) for probe in module.PROBES}
+_MODULES = (cpu, memory, disk, network, object_store, raster, catalogue, steps, pod)
+PROBES = {probe.name: probe for module in _MODULES for probe in module.PROBES}
 
 
 def probes(names: Sequence[str] = ()) -> list[Probe]:

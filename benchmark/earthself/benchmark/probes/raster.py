@@ -13,17 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earthself.benchmark.errors import ProbeFailed, Refused
-from earthself.benchmark.probing import Measure, Probe, Setting
+from earthself.benchmark.errors import ProbeFailed
+from earthself.benchmark.probing import Measure, Probe, Setting, data_errors, labels_of
+from earthself.data.answers import Answer
 from earthself.data.broker.interface import Gate
-from earthself.data.errors import CredentialsRefused, DataError
-from earthself.data.http import Http, OpenAccess
+from earthself.data.errors import DataError
+from earthself.data.http import Access, Http, OpenAccess
 from earthself.data.ranges import BandReader, open_remote
-from earthself.data.retries import RetryPolicy
+from earthself.data.retries import CutShort, RetryPolicy
 from earthself.data.transfer import download
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class _Place:
 
     def open(self, url: str) -> BandReader:
         """Open a raster by its header; raises `ProbeFailed`."""
-        with _said():
+        with data_errors():
             reader = open_remote(self.http, self.access, url, url, None)
         if reader is None:
             raise ProbeFailed(f"{url} is served whole only, not by ranges; name one that is")
@@ -80,16 +81,6 @@ def _place() -> Iterator[_Place]:
         yield place
     finally:
         place.http.close()
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    try:
-        yield
-    except CredentialsRefused as error:
-        raise Refused(str(error)) from error
-    except DataError as error:
-        raise ProbeFailed(str(error)) from error
 
 
 def _windows(setting: Setting) -> Mapping[str, float]:
@@ -167,7 +158,7 @@ def _band(raster: str | None, option: str) -> float:
     from rasterio.windows import Window
 
     url = _named(raster, option)
-    with _place() as place, place.open(url) as reader, _said():
+    with _place() as place, place.open(url) as reader, data_errors():
         begun = time.perf_counter()
         reader.read(Window(0, 0, min(_BAND, reader.shape[1]), min(_BAND, reader.shape[0])))
         return time.perf_counter() - begun
@@ -180,10 +171,45 @@ def _formats(setting: Setting) -> Mapping[str, float]:
 
 def _download(setting: Setting) -> Mapping[str, float]:
     url = _named(setting.raster, "--raster https://…/band.tif")
-    with _place() as place, tempfile.TemporaryDirectory(dir=setting.scratch, prefix="earthself-download-") as folder, _said():
+    with _place() as place, tempfile.TemporaryDirectory(dir=setting.scratch, prefix="earthself-download-") as folder, data_errors():
         begun = time.perf_counter()
-        moved = download(place.http, place.access, url, Path(folder) / "whole")
-        return {"whole": moved / 1e6 / (time.perf_counter() - begun)}
+        size = download(place.http, place.access, url, Path(folder) / "whole")
+        seconds = time.perf_counter() - begun
+        return {"whole": size / 1e6 / seconds, "loaded_twice": _loaded_twice(place.access, url, Path(folder) / "cut", size // 2)}
+
+
+def _loaded_twice(access: Access, url: str, path: Path, after: int) -> float:
+    """Cut a download after so many bytes, and let it go on: percent of these that came once more."""
+    http = _CutOnce(after)
+    try:
+        return 100 * (download(http, access, url, path) - path.stat().st_size) / max(1, after)
+    finally:
+        http.close()
+
+
+class _CutOnce(Http):
+    """Loses the connection of its first download, and goes on at once."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__(retries=RetryPolicy(attempts=2, sleep=lambda _: None))
+        self._after: int | None = after
+
+    @contextmanager
+    def stream(self, access: Access, url: str, headers: dict[str, str]) -> Iterator[Answer]:
+        with super().stream(access, url, headers) as answer:
+            yield replace(answer, body=self._cut(answer.body))
+
+    def _cut(self, body: Iterator[bytes]) -> Iterator[bytes]:
+        if self._after is None:
+            yield from body
+            return
+        left, self._after = self._after, None
+        for piece in body:
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                break
+        raise CutShort("cut by the probe")
 
 
 def _named(url: str | None, option: str) -> str:
@@ -206,10 +232,6 @@ def _median(work: Callable[[], None], times: int) -> float:
     return statistics.median(took)
 
 
-def _used(names: tuple[str, ...], setting: Setting) -> Mapping[str, str]:
-    return {name: str(getattr(setting, name) or "") for name in names}
-
-
 PROBES = [
     Probe(
         "raster_windows",
@@ -221,7 +243,7 @@ PROBES = [
             Measure("failed_requests", "%", "lower"),
         ],
         _windows,
-        partial(_used, ("raster",)),
+        labels_of("raster"),
         asks=["raster"],
     ),
     Probe(
@@ -229,8 +251,15 @@ PROBES = [
         f"{_BAND} x {_BAND} pixels of a JPEG2000 against those of a COG",
         [Measure("jp2", "s", "lower"), Measure("cog", "s", "lower"), Measure("ratio", "", "lower")],
         _formats,
-        partial(_used, ("raster", "jp2")),
+        labels_of("raster", "jp2"),
         asks=["raster", "jp2"],
     ),
-    Probe("download", "a whole file", [Measure("whole", "MB/s", "higher")], _download, partial(_used, ("raster",)), asks=["raster"]),
+    Probe(
+        "download",
+        "a whole file, and one that is cut in the middle and goes on (100 %: it begins again)",
+        [Measure("whole", "MB/s", "higher"), Measure("loaded_twice", "%", "lower")],
+        _download,
+        labels_of("raster"),
+        asks=["raster"],
+    ),
 ]
