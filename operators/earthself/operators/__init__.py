@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from earthself.operators.benchmark import KeepSamplesOperator, MeasureTargetOperator, PlanBenchmarkOperator
 from earthself.operators.dask_cluster import DaskCluster
 from earthself.operators.earthsignature import EarthSignatureIngestOperator, EarthSignatureListOperator
 from earthself.operators.new_products import NewProductsDoneOperator, NewProductsOperator
@@ -20,9 +21,12 @@ __all__ = [
     "EarthSignatureIngestOperator",
     "EarthSignatureListOperator",
     "EstimateOperator",
+    "KeepSamplesOperator",
+    "MeasureTargetOperator",
     "NewProductsDoneOperator",
     "NewProductsOperator",
     "PlanBatchesOperator",
+    "PlanBenchmarkOperator",
     "ProcessingStepOperator",
     "PublishOperator",
     "ReapPodsOperator",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earthself.data.errors import EarthSelfError
+from earthself.data.manifest import IMAGE_VARIABLE
 from earthself.hooks.cluster import Cluster, ClusterError
 from earthself.operators import dask_cluster, environment, manifest
 from earthself.operators._process import Outcome
@@ -216,6 +217,7 @@ class PodStep:
             arguments=run.arguments,
             env=open_env
             | self._variables()
+            | {IMAGE_VARIABLE: wanted.image}
             | self._dask_address(name, wanted)
             | ({"EARTHSELF_SOURCES": str(SECRETS / _SOURCES)} if files else {}),
             secret_env=sorted(hidden),
