@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,8 +82,8 @@ def probe(
                 show(chosen.index(measured) * repeats + number, len(chosen) * repeats)
 
             # Kept probe by probe: whoever ends this early keeps what was measured until then.
-            for _, group in groupby(run.samples(chosen, note), lambda sample: sample.test):
-                samples = list(group)
+            for each in chosen:
+                samples = list(run.samples([each], note))
                 kept.add(samples)
                 found += samples
         if out is not None:
