@@ -164,8 +164,11 @@ class RunFolder:
 
     def step(self, task_id: str, map_index: int | None = None) -> Path:
         """Folder of a step's result document and log; Airflow's map index -1 means that the task is not mapped."""
-        name = _check_name(task_id, "task id")
-        return self.work / "steps" / (name if map_index is None or map_index < 0 else f"{name}-{map_index}")
+        return self.work / "steps" / _task_folder(task_id, map_index)
+
+    def suggestion(self, task_id: str, map_index: int | None = None) -> Path:
+        """Folder of what the Cloud Suggest Engine answered to a task; the map index as above."""
+        return self.path / "suggestions" / _task_folder(task_id, map_index)
 
 
 @contextmanager
@@ -215,6 +218,11 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         raise NotThere(f"{path} does not exist; run the task that writes it first") from None
     except ValueError as error:
         raise BadInput(f"{path} is not JSON ({error}); clear the task that wrote it") from error
+
+
+def _task_folder(task_id: str, map_index: int | None) -> str:
+    name = _check_name(task_id, "task id")
+    return name if map_index is None or map_index < 0 else f"{name}-{map_index}"
 
 
 def _check_name(value: str, what: str) -> str:

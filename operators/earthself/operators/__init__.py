@@ -13,8 +13,10 @@ from earthself.operators.resources import StepResources, workers
 from earthself.operators.search import EODAGDownloadOperator, EODAGSearchOperator
 from earthself.operators.staging import StageProductsOperator
 from earthself.operators.step import ProcessingStepOperator
+from earthself.operators.suggest import CloudSuggestOperator
 
 __all__ = [
+    "CloudSuggestOperator",
     "DaskCluster",
     "EODAGDownloadOperator",
     "EODAGSearchOperator",

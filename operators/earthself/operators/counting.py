@@ -37,7 +37,10 @@ _BY_CLASS = {
     "BadRequest": "bad_input",
     "BadWatch": "bad_input",
     "BadInput": "bad_input",
+    "BadNeed": "bad_input",
+    "UnknownCollection": "bad_input",
     "NotThere": "not_there",
+    "NoSuggestion": "not_there",
     "NoRoom": "no_room",
     "DataError": "provider",
     "SignatureError": "earthsignature",
@@ -47,6 +50,8 @@ _BY_CLASS = {
     "HistoryBroken": "database",
     "MemoryBroken": "database",
     "TallyBroken": "database",
+    "SamplesBroken": "database",
+    "CatalogueBroken": "database",
     "EarthSelfError": "platform",
 }
 """Names, since the modules of most of them import much; the nearest base class counts."""

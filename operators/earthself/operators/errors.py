@@ -46,6 +46,12 @@ class AllLost(OperatorError):
     """No product of the run could be signed."""
 
 
+class NoSuggestion(OperatorError):
+    """Too little is known to say where a service should run, or nothing leads there (exit 69)."""
+
+    exit_code = 69
+
+
 class TemporaryFailure(AirflowException):
     """Another attempt may succeed: Airflow retries within the task's `retries` and `retry_delay`."""
 

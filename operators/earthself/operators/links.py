@@ -43,6 +43,19 @@ class ItemLink(_ResultLink):
     file = "item.json"
 
 
+class SuggestionLink(BaseOperatorLink):
+    """What the Cloud Suggest Engine answered; served by the portal to whoever may see the run."""
+
+    name = "Suggestion"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ANN401, ARG002 - Airflow's own signature
+        """Give the address; Airflow keeps it when the task has ended."""
+        from earthself.data.workspace import Workspace
+
+        folder = Workspace.from_env().run(ti_key.dag_id, ti_key.run_id).suggestion(ti_key.task_id, ti_key.map_index)
+        return address(ti_key.dag_id, ti_key.run_id, f"suggestions/{folder.name}/report.html")
+
+
 class MapLink(BaseOperatorLink):
     """The map to look around in, where the platform serves its data (`EARTHSELF_DATA_URL`)."""
 

@@ -29,16 +29,15 @@ def placed(name: str | None, items: Iterable[Path], log: Any) -> Cloud:  # noqa:
     from earthself.data.workspace import read_json
 
     kept = Counter(_kept(read_json(path)) for path in items)
-    clouds = [found for conn_id in _connections() if (found := cloud_if_known(conn_id))]
+    clouds = known_clouds()
     wanted, count = _most(kept, clouds)
     if isinstance(wanted, str):
         raise BadRequest(f"cloud='data' finds no cloud for this step: {wanted}; name a cloud, or leave cloud out")
     chosen = _fitting(wanted, clouds)
     if chosen is None:
-        there = ", ".join(f"{one.conn_id} ({one.provider or 'no provider'}/{one.region or 'no region'})" for one in clouds) or "none"
         raise BadRequest(
             f"cloud='data' finds no cloud for this step: its products of {wanted.provider} are kept at {wanted.cloud}, "
-            f"{' or '.join(wanted.regions)}, and the clouds are {there}; give a connection that provider and region in its field "
+            f"{' or '.join(wanted.regions)}, and the clouds are {listed(clouds)}; give a connection that provider and region in its field "
             f"earthself, list it in the Variable {VARIABLE}, or name a cloud"
         )
     doubt = f"; this may be otherwise: {wanted.doubtful}" if wanted.doubtful else ""
@@ -47,6 +46,27 @@ def placed(name: str | None, items: Iterable[Path], log: Any) -> Cloud:  # noqa:
         f"{wanted.cloud} {chosen.region} ({wanted.source}, seen {wanted.looked_up}){doubt}"
     )
     return chosen
+
+
+def known_clouds(names: Sequence[str] | None = None) -> list[Cloud]:
+    """Read the clouds that there are: those of the Variable `earthself_clouds` whose connections are there, or all of some names.
+
+    Raises `BadRequest` for a name that is given and is no connection.
+    """
+    if names is not None:
+        return [cloud(name) for name in names]
+    return [found for name in _connections() if (found := cloud_if_known(name))]
+
+
+def leading_to(place: tuple[str, str], clouds: Sequence[Cloud]) -> Cloud | None:
+    """Give the first cloud that is in a region of a provider (both by name, whatever their case); None where none is."""
+    wanted = tuple(name.lower() for name in place)
+    return next((one for one in clouds if (one.provider.lower(), one.region.lower()) == wanted), None)
+
+
+def listed(clouds: Sequence[Cloud]) -> str:
+    """Name clouds with their places, in words."""
+    return ", ".join(f"{one.conn_id} ({one.provider or 'no provider'}/{one.region or 'no region'})" for one in clouds) or "none"
 
 
 def _kept(item: Mapping[str, Any]) -> Holding | str:

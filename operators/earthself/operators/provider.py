@@ -12,9 +12,11 @@ def get_provider_info() -> dict[str, Any]:
         "name": "EarthSelf",
         "description": "Earth-observation workflows: search, EarthSignature, processing steps, published maps",
         "connection-types": [_EODAG, _EARTHSIGNATURE],
-        "extra-links": [f"earthself.operators.links.{name}" for name in ("ReportLink", "MapLink", "QuicklookLink", "ItemLink")],
+        "extra-links": [f"earthself.operators.links.{name}" for name in _LINKS],
     }
 
+
+_LINKS = ("ReportLink", "MapLink", "QuicklookLink", "ItemLink", "SuggestionLink")
 
 _EODAG = {
     "connection-type": "eodag",

@@ -1,15 +1,18 @@
-"""The portal's application: the estimate, the watched areas, and the files of runs, below `/earthself` of Airflow's web server."""
+"""The portal's application: estimates, suggestions, watched areas, and the files of runs, below `/earthself` of Airflow's web server."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
+from earthself.benchmark.errors import BadNeed, UnknownCollection
 from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
 from earthself.operators.errors import BadRequest
-from earthself.portal import files, metrics, monitor, rights
+from earthself.portal import files, metrics, monitor, rights, suggestions
 from fastapi import Depends, FastAPI, HTTPException, Request, status
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
@@ -17,15 +20,16 @@ LAND_COVER_MAP = "land_cover_map"
 _MOST_BYTES = 4 * 2**20
 _AT_ONCE = 4
 _estimates = threading.BoundedSemaphore(_AT_ONCE)
+_suggestions = threading.BoundedSemaphore(_AT_ONCE)
 
-app = FastAPI(title="EarthSelf", docs_url=None, redoc_url=None, openapi_url=None)
+app = FastAPI(title="EarthSelf", version="1", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
 
 
 @app.exception_handler(EarthSelfError)
 def _explain(_request: Request, error: Exception) -> JSONResponse:
     """Answer with the error's own sentence: it names the value, the limit and the next step."""
     retry = getattr(error, "retry", False)
-    if isinstance(error, (BadInput, BadRequest)):
+    if isinstance(error, (BadInput, BadRequest, BadNeed, UnknownCollection)):
         code = status.HTTP_422_UNPROCESSABLE_CONTENT
     elif isinstance(error, CredentialsRefused) or not retry:
         code = status.HTTP_502_BAD_GATEWAY
@@ -53,11 +57,24 @@ async def _conf(request: Request) -> dict[str, Any]:
             raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"the request is larger than {_MOST_BYTES} bytes; simplify the area")
     try:
         conf = json.loads(body)
+        json.dumps(conf, ensure_ascii=False).encode()  # halves of characters (surrogates) are no text that could be written anywhere
     except ValueError as error:
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"the body is not JSON: {error}") from None
     if not isinstance(conf, dict):
         raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object")
     return conf
+
+
+@contextmanager
+def _in_turn(places: threading.BoundedSemaphore, what: str) -> Iterator[None]:
+    """Take one of the places for what costs much, or answer 503 where all are taken."""
+    if not places.acquire(blocking=False):
+        busy = f"{_AT_ONCE} {what} are being made; try again in some seconds"
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, busy, {"Retry-After": "5"})
+    try:
+        yield
+    finally:
+        places.release()
 
 
 def _starter(user: GetUserDep) -> None:
@@ -77,16 +94,46 @@ def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
 
     wanted = validated(conf)
     signature_identity(str(wanted["model"]))
-    if not _estimates.acquire(blocking=False):
-        busy = f"{_AT_ONCE} estimates are being made; try again in some seconds"
-        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, busy, {"Retry-After": "5"})
-    try:
-        with EodagHook().sources() as sources:
-            found = estimated(wanted, sources)
-    finally:
-        _estimates.release()
+    with _in_turn(_estimates, "estimates"), EodagHook().sources() as sources:
+        found = estimated(wanted, sources)
     limit = int(wanted["max_products"])
     return {**found.to_dict(), "max_products": limit, "within_limit": found.products <= limit}
+
+
+def _reader(user: GetUserDep) -> None:
+    rights.require_reader(user)
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status.HTTP_401_UNAUTHORIZED: {"description": "Nobody is logged in."},
+    status.HTTP_403_FORBIDDEN: {"description": "The user may not see workflows, or a page of another site asks."},
+    status.HTTP_413_CONTENT_TOO_LARGE: {"description": f"The need is larger than {_MOST_BYTES} bytes."},
+    status.HTTP_415_UNSUPPORTED_MEDIA_TYPE: {"description": "The need is not sent as JSON."},
+    status.HTTP_422_UNPROCESSABLE_CONTENT: {"description": "The need cannot be read, or contradicts itself: `detail` names the place."},
+    status.HTTP_503_SERVICE_UNAVAILABLE: {"description": "The database is away, or too many ask at once: see `Retry-After`."},
+}
+
+
+@app.post(
+    "/api/v1/suggestions",
+    dependencies=[Depends(_reader)],
+    response_class=Response,
+    responses=_REFUSALS
+    | {200: {"content": {suggestions.JSON: {"schema": suggestions.described("answer")}, suggestions.PAGE: {"schema": {"type": "string"}}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {suggestions.JSON: {"schema": suggestions.described("need")}}}},
+)
+def suggest(need: Annotated[dict[str, Any], Depends(_conf)], request: Request) -> Response:
+    """Say where a service should run; the body is what it needs. With `Accept: text/html` the answer is a page for people."""
+    kind = suggestions.preferred(request.headers.get("accept", ""))
+    with _in_turn(_suggestions, "suggestions"):
+        text = suggestions.answered(need, kind)
+    return Response(text, media_type=kind, headers=files.HEADERS)
+
+
+@app.get("/api/v1/suggestions/schema", dependencies=[Depends(_reader)])
+def need_schema() -> dict[str, Any]:
+    """Give the JSON schema of a need, for forms and editors."""
+    return suggestions.schema("need")
 
 
 def _watcher(user: GetUserDep) -> None:
@@ -136,6 +183,13 @@ def report(dag_id: str, run_id: str, user: GetUserDep) -> Response:
     """Give the report of a run, below a line that says so where its result is out of date."""
     rights.require_runs(user, dag_id, "GET")
     return files.report(dag_id, run_id)
+
+
+@app.get("/runs/{dag_id}/{run_id}/suggestions/{task}/{name}")
+def run_suggestion(dag_id: str, run_id: str, task: str, name: str, user: GetUserDep) -> FileResponse:
+    """Give what the Cloud Suggest Engine answered to a task of a run, to whoever may see the run."""
+    rights.require_runs(user, dag_id, "GET")
+    return files.suggestion(dag_id, run_id, task, name)
 
 
 @app.get("/runs/{dag_id}/{run_id}/{name}")

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}", re.ASCII)
 _BODY = re.compile(r"<body[^>]*>", re.IGNORECASE)
 REPORT = "report.html"
+_OF_SUGGESTIONS = (REPORT, "answer.json")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -61,6 +62,17 @@ def report(dag_id: str, run_id: str) -> Response:
     body = _BODY.search(text)
     place = body.end() if body else 0
     return HTMLResponse(text[:place] + banner + text[place:], headers=HEADERS)
+
+
+def suggestion(dag_id: str, run_id: str, task: str, name: str) -> FileResponse:
+    """Answer with what the Cloud Suggest Engine answered to a task: `report.html` or `answer.json` of its folder; else 404."""
+    try:
+        path = Workspace.from_env().run(dag_id, run_id).suggestion(task) / name
+    except EarthSelfError:
+        path = None
+    if path is None or name not in _OF_SUGGESTIONS or path.resolve() != path.parent.resolve() / name or not path.is_file():
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"task {task[:100]} of the run {run_id[:100]} has left no suggestion {name[:100]!r}")
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=HEADERS)
 
 
 def find(dag_id: str, run_id: str, name: str) -> Path | None:

@@ -27,6 +27,14 @@ def may_see_runs(user: BaseUser, dag_id: str) -> bool:
     return _may(user, dag_id, "GET")
 
 
+def require_reader(user: BaseUser) -> None:
+    """Let a user ask what belongs to no workflow: whoever may see workflows at all; or answer 403."""
+    if not get_auth_manager().is_authorized_dag(method="GET", user=user):
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, f"{user.get_name()} may not see workflows; ask the operator of the platform for the right"
+        )
+
+
 def require_same_origin(request: Request) -> None:
     """Refuse what a page of another site had a browser send: the session cookie travels with it, the intention does not."""
     origin = request.headers.get("origin")

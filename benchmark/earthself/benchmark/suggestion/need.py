@@ -147,7 +147,8 @@ def _check(document: object) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    validator = Draft202012Validator(json.loads(_SCHEMA.read_text(encoding="utf-8")))
+    schema = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
     error = best_match(validator.iter_errors(document))
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path) or "the need"
