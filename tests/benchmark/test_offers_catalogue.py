@@ -125,6 +125,7 @@ def test_samples_that_were_kept_before_there_were_offers_are_still_there(tmp_pat
         for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table' AND name LIKE 'benchmark_%'").fetchall():
             if name not in ("benchmark_sample", "benchmark_version"):
                 database.execute(f"DROP TABLE {name}")
+        database.execute("DROP INDEX benchmark_sample_place")
         database.execute("UPDATE benchmark_version SET version_num='0001'")
     with Catalogue(url) as kept, Samples(url) as samples:
         assert kept.snapshot() == Offers()
