@@ -19,6 +19,10 @@ def test_what_is_left_open_is_filled_in_and_said():
     assert need.profile.name == "given"
 
 
+def test_a_need_that_names_no_profile_is_that_of_the_land_cover_map():
+    assert Need.from_document({"work": {"tiles": 1}}).profile.name == "land_cover_map"
+
+
 def test_weights_are_shares():
     need = Need.from_document(NEED | {"weights": {"cost": 3, "time": 1, "carbon": 0}})
     assert (need.weights, need.weights_assumed) == ({"cost": 0.75, "time": 0.25}, False)
