@@ -231,7 +231,9 @@ class SignatureClient:
                     raise
 
     def _describe(self, product_id: str) -> own.Description:
-        return next(iter(self._rpc.stream(lazy.SERVICE, "Get", own.GetRequest(product_id=product_id)))).description  # type: ignore[no-any-return]
+        # To its end: a call that is left after its last message may reach the server as one that was given up.
+        (answer,) = self._rpc.stream(lazy.SERVICE, "Get", own.GetRequest(product_id=product_id))
+        return answer.description  # type: ignore[no-any-return]
 
     def _get(self, request: own.GetRequest) -> Signature:
         feature: dict[str, Any] = {}
@@ -250,8 +252,9 @@ class SignatureClient:
                 f"{self._connection.target} speaks v1 only, which has no layer {', '.join(strange)}; it has {' and '.join(_V1_LAYERS)}"
             )
         request = v1.ListSegmentationRequest(product_ids=[product_id], n_results=1)
-        for answer in self._rpc.stream(_V1, "ListSegmentation", request):
-            return Signature(_feature_v1(answer), {name: getattr(answer, name) for name in layers})
+        found = list(self._rpc.stream(_V1, "ListSegmentation", request))
+        if found:
+            return Signature(_feature_v1(found[0]), {name: getattr(found[0], name) for name in layers})
         raise NotFound(f"product {product_id!r} is not stored at {self._connection.target}; look for it with find()")
 
     def _find_v2(self, request: v2.ListProductIdsRequest, ids: set[str], limit: int | None) -> Iterator[dict[str, Any]]:
