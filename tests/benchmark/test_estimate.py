@@ -140,5 +140,9 @@ def test_steps_share_what_so_many_streams_were_measured_to_bring(cores, rate):
     assert found(of=offer(vcpus=cores, memory_gib=200.0), known=known).deciding["reading"].value == pytest.approx(rate)
 
 
-def test_the_day_of_a_price_is_that_of_its_source():
-    assert found().costs["machines"].day == SOURCE.day
+def test_euros_are_as_old_as_their_oldest_price_and_not_as_the_measurement():
+    late = Source("a table", "", date(2030, 1, 2))
+    done = found(at=price(source=late))
+    assert done.hours.day < late.day
+    assert (done.costs["machines"].day, done.tile_euros.day, done.euros.day) == (late.day, late.day, late.day)
+    assert found({"storage_gb": 5}, at=price(source=late)).euros.day == SOURCE.day

@@ -94,9 +94,10 @@ def exact(value):
 
 def test_what_is_assumed_is_said():
     done = answer()
-    need = replace(done.need, weights_assumed=True, profile=replace(done.need.profile, measured=None))
+    need = replace(done.need, collections=(), weights_assumed=True, profile=replace(done.need.profile, measured=None))
     said = words.not_known(replace(done, need=need))
     assert "The need does not say what matters more; cost 50 %, time 30 % and carbon 20 % are our weights." in said
+    assert "The need names no collections; what it reads is taken to lie beside the machines." in said
     assert "What a tile asks of a machine was given with the need; it was not measured here." in said
 
 
@@ -133,15 +134,6 @@ def test_numbers_have_three_digits(number, said):
 )
 def test_badges_say_what_a_value_rests_on(value, said):
     assert words.badge(value, TODAY) == said
-
-
-def test_the_euros_are_as_old_as_their_oldest_price_and_not_as_the_measurement():
-    one = choice(candidate(), 41.2)
-    assert one.estimate.euros.day == date(2026, 11, 2)
-    late = replace(
-        one, price=replace(one.price, day=date(2026, 11, 22)), estimate=replace(one.estimate, costs={"machines": one.estimate.euros})
-    )
-    assert words.badge(words.money(late), TODAY) == "price of 2026-11-22"
 
 
 def test_what_a_terminal_would_obey_is_taken_out_of_names():

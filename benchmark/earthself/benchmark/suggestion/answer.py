@@ -16,14 +16,18 @@ LEAST_MEASURED = 0.5
 """Share of the deciding values that must be measured for an offer to be ranked."""
 
 
+OPERATOR, EARNS_FROM = "EARTHSELF_OPERATOR", "EARTHSELF_OPERATOR_EARNS_FROM"
+"""Variables: who runs this platform; ids of the clouds that it earns from, with commas, `none` where there is none."""
+
+
 @dataclass(frozen=True)
 class Operator:
     """Who runs the platform that answers, and what it earns from; an answer is only worth what its teller has to gain."""
 
     name: str
-    """Empty: nobody has said so (EARTHSELF_OPERATOR)."""
+    """Empty: nobody has said so."""
     earns_from: Sequence[str] | None
-    """Ids of clouds; None: nobody has said so (EARTHSELF_OPERATOR_EARNS_FROM)."""
+    """Ids of clouds; None: nobody has said so."""
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _table(found: Answer) -> list[tuple[str, ...]]:
 
     rows: list[tuple[str, ...]] = [("RANK", "OFFER", "HOURS", "", "RESTS ON", "EUR/MONTH", "", "RESTS ON", "NOT RANKED: WHY")]
     for one in found.choices[:_ROWS]:
-        hours, euros = one.estimate.hours, words.money(one)
+        hours, euros = one.estimate.hours, one.estimate.euros
         why = words.plain("; ".join(one.unranked))
         rows.append((
             str(one.rank or "-"), words.machines(one), words.amount(hours), words.interval(hours), words.badge(hours, found.today),

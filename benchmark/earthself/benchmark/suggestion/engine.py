@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from earthself.benchmark.offers.model import Allocation, Offer, Price
+from earthself.benchmark.offers.money import OLD_PRICE
 from earthself.benchmark.suggestion import constraints, ranking
-from earthself.benchmark.suggestion.answer import LEAST_MEASURED, Answer, Choice, Excluded, Operator, ToMeasure, Weight
+from earthself.benchmark.suggestion.answer import (
+    EARNS_FROM,
+    LEAST_MEASURED,
+    OPERATOR,
+    Answer,
+    Choice,
+    Excluded,
+    Operator,
+    ToMeasure,
+    Weight,
+)
 from earthself.benchmark.suggestion.estimate import Candidate, Estimate, estimate, price_of
 from earthself.benchmark.suggestion.knowledge import Knowledge, knowledge
 from earthself.benchmark.suggestion.need import Need
 from earthself.benchmark.suggestion.ranking import Criterion
-from earthself.benchmark.suggestion.values import MONEY_DAYS, Badge, Value, unknown
+from earthself.benchmark.suggestion.values import Badge, Value, unknown
 
 if TYPE_CHECKING:
     from earthself.benchmark.availability import At
 
-OPERATOR, EARNS_FROM = "EARTHSELF_OPERATOR", "EARTHSELF_OPERATOR_EARNS_FROM"
-"""Variables: who runs this platform; ids of the clouds that it earns from, with commas, `none` where there is none."""
 _TILE_EUROS, _TILE_HOURS = 1.0, 1.0
 """Bounds without a budget or a deadline: a tile that costs a euro, one that takes an hour."""
 _DIRTY = 1000.0
@@ -100,7 +109,12 @@ def _candidate(offer: Offer, price: Price, known: Knowledge, data: _Data) -> Can
     place = (price.cloud, price.region)
     region, near = known.regions.get(place), data.near(*place)
     return Candidate(
-        offer, price, region.country if region else None, near.value in (None, 1.0), known.storage.get(place), known.egress.get(place)
+        offer,
+        price,
+        region.country if region else None,
+        near.value == 1.0 if near.known else None,
+        known.storage.get(place),
+        known.egress.get(place),
     )
 
 
@@ -128,9 +142,9 @@ def _unranked(choice: Choice, today: date) -> list[str]:
     if found.measured < LEAST_MEASURED:
         least = [name for name, value in found.deciding.items() if value.badge != Badge.MEASURED]
         said.append(f"less than half of what decides was measured: {', '.join(least)}")
-    days = {"machines": choice.price.day} | {name: value.day for name, value in found.costs.items() if name != "machines"}
-    if old := [f"price of {name} ({day})" for name, day in days.items() if day and (today - day).days > MONEY_DAYS]:
-        said.append(f"older than {MONEY_DAYS} days: {', '.join(old)}")
+    days = {name: value.day for name, value in found.costs.items()} | {"machines": choice.price.day}
+    if old := [f"price of {name} ({day})" for name, day in days.items() if day and today - day > OLD_PRICE]:
+        said.append(f"older than {OLD_PRICE.days} days: {', '.join(old)}")
     until = choice.candidate.price.valid_until
     if until is not None and until < today:
         said.append(f"its price ended on {until}")
@@ -166,7 +180,7 @@ def _ranked(need: Need, choices: Sequence[Choice]) -> tuple[list[Choice], list[W
     rest = sorted((one for one in choices if one.unranked), key=_by_cost)
     if len(able) < 2:
         few = "no offer is" if not able else "only one offer is"
-        why = f"{few} known well enough: half of what decides must be measured, and prices no older than {MONEY_DAYS} days"
+        why = f"{few} known well enough: half of what decides must be measured, and prices no older than {OLD_PRICE.days} days"
         return sorted(choices, key=_by_cost), [], why if choices else "no offer satisfies the need"
     count = criteria(need)
     away = ranking.distances(np.array([_counts(one, count) for one in able]), count)
@@ -208,7 +222,7 @@ def _to_measure(choices: Sequence[Choice]) -> list[ToMeasure]:
 
 
 def _probes(name: str, choice: Choice) -> Sequence[str]:
-    return _PROBES[name] if choice.candidate.near else _FAR.get(name, _PROBES[name])
+    return _PROBES[name] if choice.candidate.near is not False else _FAR.get(name, _PROBES[name])
 
 
 def _places(probes: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from earthself.benchmark.errors import RateUnknown
 from earthself.benchmark.offers.model import Allocation, EgressPrice, Offer, Price, StoragePrice
@@ -27,8 +27,8 @@ class Candidate:
     price: Price
     country: str | None
     """Of the region, ISO 3166-1 alpha-2."""
-    near: bool
-    """Whether all that is read is kept in this very region."""
+    near: bool | None
+    """Whether all that is read is kept in this very region; None: the need does not say what is read."""
     storage: StoragePrice | None
     egress: EgressPrice | None
 
@@ -60,7 +60,7 @@ class Estimate:
     hours: Value
     """Until the month's work is done, h."""
     euros: Value
-    """Of the month, with storage and egress."""
+    """Of the month, with storage and egress; its day is that of the oldest price in it."""
     tile_euros: Value
     """Of a tile: machines only."""
     costs: Mapping[str, Value]
@@ -146,7 +146,8 @@ def _machines(need: Need, price: Price, rates: Rates, hours: Value, machines: in
     if need.hours_per_month is not None:
         stands = need.hours_per_month
         return computed(lambda hour: machines * hour * stands, EUROS, f"stands for {stands:g} h", hourly)
-    return computed(lambda hour, time: machines * hour * time, EUROS, "while it works", hourly, hours)
+    # The hours' own day is that of a measurement; what ages euros is the price.
+    return replace(computed(lambda hour, time: machines * hour * time, EUROS, "while it works", hourly, hours), day=hourly.day)
 
 
 def _storage(gigabytes: float, price: StoragePrice | None, rates: Rates) -> Value:

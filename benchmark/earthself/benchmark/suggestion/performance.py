@@ -48,9 +48,9 @@ class Performance:
             )  # fmt: skip
         return unknown(SPEED, "its processor was not measured (numpy_one, numpy_all)")
 
-    def reading(self, region: str, offer: Offer, steps: int, near: bool) -> Value:
-        """Give how fast `steps` steps together read products, MB/s: from the storage beside, or (not `near`) from elsewhere."""
-        if not near:
+    def reading(self, region: str, offer: Offer, steps: int, near: bool | None) -> Value:
+        """Give how fast `steps` steps together read products, MB/s: from elsewhere where `near` is False, else from the storage beside."""
+        if near is False:
             one = self._find(region, offer, ("download", "whole"), RATE)
             return one if one.known else self._promised(offer, one.note)
         found = [(streams, self._find(region, offer, ("object_store", metric), RATE)) for streams, metric in _STREAMS]

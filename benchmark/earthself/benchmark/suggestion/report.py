@@ -75,7 +75,6 @@ def html(answer: Answer) -> str:
         parts=list(dict.fromkeys(part for one in rows for part in _rests_on(one))),
         rests_on=_rests_on,
         cell=cell,
-        money=words.money,
         plots=[(plot, plot.svg()) for plot in plots(answer)],
         palette=PALETTE,
         signs=_SIGNS,

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-MONEY_DAYS = 180
-"""A price that is older than so many days is old."""
-
 
 class Badge(StrEnum):
     """What a value rests on, the surest first."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import date
 
 from earthself.benchmark.offers.model import Allocation
-from earthself.benchmark.suggestion.answer import Answer, Choice, Excluded, Weight
+from earthself.benchmark.offers.money import OLD_PRICE
+from earthself.benchmark.suggestion.answer import EARNS_FROM, OPERATOR, Answer, Choice, Excluded, Weight
 from earthself.benchmark.suggestion.estimate import Candidate
 from earthself.benchmark.suggestion.ranking import Criterion
-from earthself.benchmark.suggestion.values import MONEY_DAYS, Badge, Value
+from earthself.benchmark.suggestion.values import Badge, Value
 
 _UNITS = {"h/month": "h", "EUR/month": "EUR"}
 _COSTS = ("costs the same", "costs {} more", "costs {} less", "costs {} times as much")
@@ -92,6 +92,8 @@ def not_known(answer: Answer) -> list[str]:
         found.append(
             f"Of {dark} of the {len(ranked)} ranked offers nobody says what their electricity stands for; that counts as the worst."
         )
+    if answer.need.profile.read_gb and not answer.need.collections:
+        found.append("The need names no collections; what it reads is taken to lie beside the machines.")
     if answer.need.profile.measured is None:
         found.append("What a tile asks of a machine was given with the need; it was not measured here.")
     if answer.need.weights_assumed:
@@ -103,9 +105,9 @@ def not_known(answer: Answer) -> list[str]:
 def disclosure(answer: Answer) -> str:
     """Say who runs the platform that answers, and what it earns from."""
     operator, best = answer.operator, answer.best
-    who = f"{plain(operator.name)} runs this platform" if operator.name else "Nobody has said who runs this platform (EARTHSELF_OPERATOR)"
+    who = f"{plain(operator.name)} runs this platform" if operator.name else f"Nobody has said who runs this platform ({OPERATOR})"
     if operator.earns_from is None:
-        return f"{who}{'; nobody has said' if operator.name else ', nor'} which clouds it earns from (EARTHSELF_OPERATOR_EARNS_FROM)."
+        return f"{who}{'; nobody has said' if operator.name else ', nor'} which clouds it earns from ({EARNS_FROM})."
     if not operator.earns_from:
         return f"{who}{' and' if operator.name else '; it'} earns from none of the clouds."
     too = ", the suggested one among them" if best is not None and best.candidate.cloud in operator.earns_from else ""
@@ -167,14 +169,8 @@ def badge(value: Value, today: date) -> str:
         known = [f"{value.count} times" if value.count else "", value.day.isoformat() if value.day else ""]
         return f"measured ({', '.join(filter(None, known))})" if any(known) else "measured"
     if value.badge == Badge.PRICE and value.day is not None:
-        return f"price of {value.day}{' (old)' if (today - value.day).days > MONEY_DAYS else ''}"
+        return f"price of {value.day}{' (old)' if today - value.day > OLD_PRICE else ''}"
     return value.badge.value
-
-
-def money(choice: Choice) -> Value:
-    """Give its euros with the day of the oldest price in them: hours have days, too, and those are not of prices."""
-    parts = [choice.price, *(value for part, value in choice.estimate.costs.items() if part != "machines")]
-    return replace(choice.estimate.euros, day=min((one.day for one in parts if one.day is not None), default=None))
 
 
 def plain(text: str) -> str:
