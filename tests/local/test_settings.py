@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,6 +118,16 @@ def test_the_processes_see_our_settings_and_none_of_another_airflow(tmp_path: Pa
     assert [bundle["kwargs"]["path"] for bundle in bundles] == [str(tmp_path), str(tmp_path / "more")]
     assert json.loads(made["AIRFLOW_CONN_EARTHSIGNATURE_DEFAULT"])["port"] == 15051
     assert made["PATH"].endswith(":/bin")
+
+
+def test_airflow_waits_for_a_lock_on_its_database_and_not_for_the_disk(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.prepare()
+    made = surroundings(Settings(tmp_path, dags=(tmp_path,)), home, "mark", dict(os.environ))
+    asked = [f"connection.exec_driver_sql('PRAGMA {name}').scalar()" for name in ("busy_timeout", "synchronous", "journal_mode")]
+    code = f"from airflow import settings\nwith settings.engine.connect() as connection: print({', '.join(asked)})"
+    said = subprocess.run([sys.executable, "-c", code], env=made, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "60000 1 wal"
 
 
 def test_a_task_bears_a_restart_of_the_web_server(tmp_path: Path) -> None:

@@ -96,7 +96,6 @@ def _airflow(settings: Settings, home: Home, base: Mapping[str, str]) -> dict[st
         },
         "scheduler": {
             "scheduler_idle_sleep_time": "0.1",  # the latency of every task
-            "scheduler_health_check_threshold": "15",  # a restarted scheduler takes over its predecessor's tasks sooner
             "orphaned_tasks_check_interval": "10",
             "task_instance_heartbeat_timeout": "60",
             "task_instance_heartbeat_timeout_detection_interval": "10",
