@@ -51,6 +51,19 @@ class Pods:
     started: Started
     kube: Cluster
     http: httpx.Client
+    config: str
+
+    def connect(self, patience: float) -> None:
+        """Let tasks that begin from now on wait so many seconds before the triggerer goes on for them."""
+        workspace = self.started.stack.home.path / "workspace"
+        extra = {
+            "kube_config_path": self.config,
+            "namespace": self.kube.namespace,
+            "earthself": {"workspace": {"hostPath": {"path": str(workspace)}}, "patience": patience},
+        }
+        body = {"connection_id": "kubernetes_default", "conn_type": "kubernetes", "extra": json.dumps(extra)}
+        self.http.delete("/api/v2/connections/kubernetes_default")
+        self.http.post("/api/v2/connections", json=body).raise_for_status()
 
     def trigger(self, dag: str) -> Run:
         until(lambda: self.http.get(f"/api/v2/dags/{dag}").is_success, f"{dag} is there", 120)
@@ -106,26 +119,21 @@ def pods(stack: tuple[Started, httpx.Client], cluster_config: str) -> Iterator[P
     started, http = stack
     kube = Cluster(cluster_config, f"t-{secrets.token_hex(4)}")
     kube.kubectl("create", "namespace", kube.namespace)
-    workspace = started.stack.home.path / "workspace"
-    extra = {
-        "kube_config_path": cluster_config,
-        "namespace": kube.namespace,
-        "earthself": {"workspace": {"hostPath": {"path": str(workspace)}}, "patience": 4},
-    }
-    body = {"connection_id": "kubernetes_default", "conn_type": "kubernetes", "extra": json.dumps(extra)}
-    http.delete("/api/v2/connections/kubernetes_default")
-    http.post("/api/v2/connections", json=body).raise_for_status()
-    yield Pods(started, kube, http)
+    made = Pods(started, kube, http, cluster_config)
+    made.connect(patience=4)
+    yield made
     kube.kubectl("delete", "namespace", kube.namespace, "--wait=false")
 
 
 def test_a_killed_workers_pod_is_taken_on_and_each_line_is_in_the_log_of_the_next_try(pods: Pods) -> None:
+    pods.connect(patience=60)  # it must not be deferred before it is killed, however slow this machine is
     run = pods.trigger("pod_short")
     until(run.runs, "the pod runs", 120)
     (before,) = pods.kube.pods()
     ti = run.tasks()[0]["id"]
     worker = next(p for p in psutil.process_iter(["cmdline"]) if f"airflow worker -- {ti}" in " ".join(p.info["cmdline"] or []))
     os.kill(worker.pid, signal.SIGKILL)
+    pods.connect(patience=4)
     assert run.ended() == "success"
     assert [task["try_number"] for task in run.tasks()] == [2]
     said = run.log(2)
