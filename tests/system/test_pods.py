@@ -65,6 +65,10 @@ class Pods:
         self.http.delete("/api/v2/connections/kubernetes_default")
         self.http.post("/api/v2/connections", json=body).raise_for_status()
 
+    def told_to_go(self) -> bool:
+        """Whether all of them were deleted; when they are gone is the kubelet's affair."""
+        return all("deletionTimestamp" in pod["metadata"] for pod in self.kube.pods())
+
     def trigger(self, dag: str) -> Run:
         until(lambda: self.http.get(f"/api/v2/dags/{dag}").is_success, f"{dag} is there", 120)
         run = self.http.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None}).raise_for_status().json()["dag_run_id"]
@@ -150,7 +154,8 @@ def test_a_task_marked_failed_takes_its_pod_along(pods: Pods, state: str) -> Non
     # In the second between worker and trigger nobody is there to take the pod along; the workflow reap_pods does.
     until(lambda: state == "running" or any(line.startswith("trigger ") for line in run.log(1)), "the triggerer waits", 120)
     pods.http.patch(f"{run.place}/taskInstances/step", json={"new_state": "failed"}).raise_for_status()
-    pods.kube.wait(lambda: not pods.kube.left(), 30)
+    pods.kube.wait(pods.told_to_go, 20)
+    pods.kube.wait(lambda: not pods.kube.left())
     assert run.ended() == "failed"
 
 
@@ -168,7 +173,8 @@ def test_a_cleared_task_has_a_new_pod_and_no_second_one(pods: Pods) -> None:
     )
     assert len(pods.kube.pods()) == 1
     pods.http.patch(f"{run.place}/taskInstances/step", json={"new_state": "failed"}).raise_for_status()
-    pods.kube.wait(lambda: not pods.kube.left(), 30)
+    pods.kube.wait(pods.told_to_go, 20)
+    pods.kube.wait(lambda: not pods.kube.left())
 
 
 def test_a_task_whose_time_is_over_while_it_waits_takes_its_pod_along(pods: Pods) -> None:
