@@ -12,6 +12,7 @@ from earthself.benchmark.availability_command import data
 from earthself.benchmark.errors import BadSetting
 from earthself.benchmark.offers.commands import app as offers
 from earthself.benchmark.options import Database, errors
+from earthself.benchmark.own_step_command import profile
 from earthself.benchmark.samples import FAILED, Sample, read, write
 from earthself.benchmark.suggestion.commands import answer, report
 from earthself.data.terminal import Json, progress, say
@@ -20,6 +21,7 @@ app = typer.Typer(name="earthself-suggest", help="EarthSelf's Cloud Suggest Engi
 app.command()(answer)
 app.command()(report)
 app.command()(data)
+app.command()(profile)
 app.add_typer(offers, name="offers")
 
 

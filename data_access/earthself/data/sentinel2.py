@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
+TILE_PIXELS = 10_980
+"""Pixels of 10 m along each side of a whole product."""
+TILE_MEGAPIXELS = TILE_PIXELS**2 / 1e6
+"""Of a whole product, millions of 10 m."""
+
 
 @dataclass(frozen=True)
 class Band:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from earthself.data.sentinel2 import TILE_PIXELS
 from earthself.operators import planning
 from earthself.operators.errors import BadRequest, OperatorError
 from earthself.operators.resources import workers
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 STEP = "sign"
 """The step that most of the time goes to."""
-_TILE_PIXELS = 10_980
 _ENOUGH = 3
 """Fewer earlier runs than these say too little about their spread."""
 _UNKNOWN = 3.0
@@ -174,7 +174,7 @@ def work_of(count: Count, area: Area) -> Work:
     west, south, east, north = area.unwrapped().bounds
     across = (east - west) * 111_320 * math.cos(math.radians((south + north) / 2)) / 10
     down = (north - south) * 110_574 / 10
-    return Work(count.products, min(count.window_m2 / 100, _TILE_PIXELS**2) / 1e6, max(1.0, across * down) / 1e6)
+    return Work(count.products, min(count.window_m2 / 100, TILE_PIXELS**2) / 1e6, max(1.0, across * down) / 1e6)
 
 
 def run_work(record: Record) -> Work:

@@ -1,7 +1,6 @@
 """What the platform's own steps take for a megapixel of products, run as the programs that they are on a machine.
 
-The products are made here, of fields with the spread and the noise of real ones, so that they are packed to about as many bytes
-(a test holds them against the sample that ships with the platform); all of them is clear, so that nothing is skipped.
+The products are made for it (`earthself.benchmark.products`).
 """
 
 from __future__ import annotations
@@ -15,26 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from earthself.benchmark.environment import cores
 from earthself.benchmark.errors import ProbeFailed, ToolMissing
 from earthself.benchmark.probing import Measure, Probe, Setting, tool
-from earthself.data.items import ONLY_PROVIDER
-from earthself.data.sentinel2 import BANDS, SCL_RESOLUTION
+from earthself.benchmark.products import SMALLER, make_products
 
-SENTINEL2_TILE = 10_980**2 / 1e6
-"""Megapixels of 10 m in one whole Sentinel-2 product: what a measured megapixel is multiplied by."""
 DISTRIBUTION = "earthself-processing"
 _LATE, _LATE_EACH = 120.0, 60.0
 """Seconds that a step may take, and those for each megapixel."""
-_SMALLER = 4
-"""The few pixels are of products with sides so many times shorter."""
-_CLEAR = 4  # the scene class of vegetation
-_FIELD = 24  # pixels of 10 m along each side of a field
-_LEFT, _TOP, _CRS = 300_000, 5_400_000, "EPSG:32633"
-_FOOTPRINT = [[12.3, 48.5], [12.6, 48.5], [12.6, 48.7], [12.3, 48.7], [12.3, 48.5]]
 # A program begins with the highest memory of the process that it was forked from; this shell, which has next to none, stands between.
 _APART = ("sh", "-c", '"$@"; exit "$?"', "sh")
 
@@ -80,7 +68,7 @@ def measured(work: Work, setting: Setting) -> Mapping[str, float]:
     """
     if not _version():
         raise ToolMissing(f"the steps are not installed here; get them with: pip install {DISTRIBUTION}")
-    small = setting.side // _SMALLER
+    small = setting.side // SMALLER
     few, many = _run(work, setting.scratch, small), _run(work, setting.scratch, setting.side)
     more = work.megapixels(setting.side) - work.megapixels(small)
     each = {name: (getattr(many, name) - getattr(few, name)) / more for name in ("seconds", "cpu_seconds", "read")}
@@ -92,7 +80,7 @@ def measured(work: Work, setting: Setting) -> Mapping[str, float]:
 def _run(work: Work, scratch: Path, side: int) -> _Used:
     with tempfile.TemporaryDirectory(dir=scratch, prefix="earthself-step-") as name:
         folder = Path(name)
-        _make_products(work, side, folder / "in")
+        make_products(folder / "in", work.bands, work.products, side)
         result = folder / "result.json"
         folders = {"input": folder / "in", "output": folder / "out", "scratch": folder, "result": result}
         words = [word for option, path in folders.items() for word in (f"--{option}", str(path))]
@@ -120,58 +108,6 @@ def _said(step: str, document: Path) -> Mapping[str, float]:
     if result["status"] != "done":
         raise ProbeFailed(f"step {step} did nothing: {result.get('message')}")
     return used
-
-
-def _make_products(work: Work, side: int, folder: Path) -> None:
-    """Write a step's input folder (docs/steps.md)."""
-    links = []
-    for number in range(work.products):
-        name = f"product-{number}"
-        (folder / name).mkdir(parents=True)
-        draw = np.random.default_rng(number)
-        for band in work.bands:
-            _write(folder / name / f"{band}.tif", _land(draw, band, side), BANDS[band].resolution)
-        across = -(-side * 10 // SCL_RESOLUTION)
-        _write(folder / name / "SCL.tif", np.full((across, across), _CLEAR, np.uint8), SCL_RESOLUTION)
-        (folder / name / f"{name}.json").write_text(json.dumps(_item(name, number, work.bands)))
-        links.append({"rel": "item", "href": f"./{name}/{name}.json", "type": "application/geo+json"})
-    catalog = {"type": "Catalog", "stac_version": "1.1.0", "id": "products", "description": "Made to measure", "links": links}
-    (folder / "catalog.json").write_text(json.dumps(catalog))
-
-
-def _item(name: str, number: int, bands: Sequence[str]) -> dict[str, Any]:
-    when = f"2024-05-{1 + number:02d}"
-    return {
-        "type": "Feature", "stac_version": "1.1.0", "id": name, "links": [],
-        "geometry": {"type": "Polygon", "coordinates": [_FOOTPRINT]}, "bbox": [*_FOOTPRINT[0], *_FOOTPRINT[2]],
-        "properties": {
-            "datetime": f"{when}T10:10:31Z", "earthself:observation": f"S2A_33UUP_{when.replace('-', '')}T101031_R022",
-            "earthself:product": name, "earthself:baseline": "N0509", "earthself:offset": -1000, "earthself:provider": "made",
-            "earthself:collection": "S2_MSI_L2A", "earthself:access": "open", ONLY_PROVIDER: True, "eo:cloud_cover": 0.0,
-        },
-        "assets": {band: {"href": f"./{band}.tif", "type": "image/tiff; application=geotiff"} for band in (*bands, "SCL")},
-    }  # fmt: skip
-
-
-def _land(draw: np.random.Generator, band: str, side: int) -> np.ndarray[Any, Any]:
-    """Digital numbers of a place: fields, each of them uneven."""
-    size = BANDS[band].resolution
-    across, field = -(-side * 10 // size), max(1, _FIELD * 10 // size)
-    bright = 2500 if BANDS[band].wavelength > 0.7 else 450
-    fields = draw.normal(bright, 0.3 * bright, (-(-across // field),) * 2).clip(0.2 * bright)
-    land = np.kron(fields, np.ones((field, field)))[:across, :across]
-    return (1000 + land + draw.laplace(0, 0.07 * bright, land.shape)).clip(1, 12_000).astype(np.uint16)
-
-
-def _write(path: Path, pixels: np.ndarray[Any, Any], size: int) -> None:
-    import rasterio
-    from rasterio.transform import from_origin
-
-    with rasterio.open(
-        path, "w", driver="GTiff", width=pixels.shape[1], height=pixels.shape[0], count=1, dtype=pixels.dtype, nodata=0, crs=_CRS,
-        transform=from_origin(_LEFT, _TOP, size, size), tiled=True, blockxsize=512, blockysize=512, compress="DEFLATE", predictor=2,
-    ) as file:  # fmt: skip
-        file.write(pixels, 1)
 
 
 def _version() -> str:

@@ -22,6 +22,10 @@ _ROWS = 10
 _PLOTS = ("cost-time.png", "weights.png", "costs.png")
 """An answer can lack one of them: then what an earlier answer left under its name has to go."""
 _Need = Annotated[str, typer.Argument(metavar="NEED", help="File with the need, YAML or JSON (docs/suggest.md); - for standard input.")]
+_Profile = Annotated[
+    Path | None,
+    typer.Option(help="Instead of the need's profile: what earthself-suggest profile wrote.", dir_okay=False),
+]
 _Day = Annotated[
     datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Answer as of this day: prices age. Else today.", show_default=False)
 ]
@@ -33,13 +37,14 @@ def answer(
     out: Annotated[
         Path | None, typer.Option(help="Write answer.json, report.html and the plots to this folder, too.", file_okay=False)
     ] = None,
+    profile: _Profile = None,
     day: _Day = None,
     database_url: Database = None,
     as_json: Json = False,
 ) -> None:
     """Say where a service should run, how sure that is, and what is not known."""
     with errors(as_json):
-        found = _ask(need, day, database_url)
+        found = _ask(need, profile, day, database_url)
         if out is not None:
             _write(_files(found), out)
         if as_json:
@@ -58,6 +63,7 @@ def report(
     *,
     out: Annotated[Path, typer.Option(help="HTML file to write; it needs no other.", dir_okay=False)],
     plots: Annotated[Path | None, typer.Option(help="Write the plots to this folder, too, as PNG.", file_okay=False)] = None,
+    profile: _Profile = None,
     day: _Day = None,
     database_url: Database = None,
     as_json: Json = False,
@@ -68,7 +74,7 @@ def report(
     with errors(as_json):
         if not out.absolute().parent.is_dir():
             raise BadSetting(f"{out.absolute().parent} is no folder; make it, or name another file")
-        found = _ask(need, day, database_url)
+        found = _ask(need, profile, day, database_url)
         drawn = _drawn(found) if plots is not None else {}
         if plots is not None:
             _write(drawn, plots)
@@ -80,11 +86,11 @@ def report(
         )
 
 
-def _ask(need: str, day: datetime | None, database_url: str | None) -> Answer:
+def _ask(need: str, profile: Path | None, day: datetime | None, database_url: str | None) -> Answer:
     from earthself.benchmark.suggestion.engine import suggest
     from earthself.benchmark.suggestion.need import read_need
 
-    asked = read_need(*_text(need))
+    asked = read_need(*_text(need), profile=None if profile is None else _text(str(profile)))
     return suggest(asked, database_url=database_url, today=day.date() if day else datetime.now(UTC).date())
 
 

@@ -12,9 +12,8 @@ from typing import Any
 from earthself.benchmark.errors import BadNeed
 from earthself.benchmark.offers.model import Allocation
 from earthself.benchmark.suggestion.profile import Profile, profile
+from earthself.data.sentinel2 import TILE_MEGAPIXELS
 
-TILE_MEGAPIXELS = 10_980**2 / 1e6
-"""Of a Sentinel-2 tile at 10 m, in millions."""
 MONTH_HOURS = 720.0
 """Of a month of 30 days, which is what all amounts are for."""
 _M2_A_PIXEL = 100.0
@@ -127,20 +126,28 @@ class Need:
             yield "machine.gpu_memory_gib asks for a GPU and machine.gpus for none"
 
 
-def read_need(text: str, name: str) -> Need:
-    """Read a need from JSON or YAML; raises `BadNeed` with the file's name."""
+def read_need(text: str, name: str, *, profile: tuple[str, str] | None = None) -> Need:
+    """Read a need from JSON or YAML, with another profile (text, name) if one is given; raises `BadNeed` with the file's name."""
+    document = _document(text, name)
+    if profile is not None and isinstance(document, dict):
+        document["profile"] = _document(*profile)
+        name = f"{name} with {profile[1]}"
+    try:
+        return Need.from_document(document)
+    except BadNeed as error:
+        raise BadNeed(f"{name}: {error}") from error
+
+
+def _document(text: str, name: str) -> object:
     import yaml  # type: ignore[import-untyped]
 
     if len(text) > _LARGEST:
         raise BadNeed(f"{name} is longer than {_LARGEST >> 20} MiB; simplify its area")
     try:
-        document = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        found: object = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadNeed(f"{name} is neither JSON nor YAML: {' '.join(str(error).split())[:200]}; {_NEXT}") from error
-    try:
-        return Need.from_document(document)
-    except BadNeed as error:
-        raise BadNeed(f"{name}: {error}") from error
+    return found
 
 
 def _check(document: object) -> None:
