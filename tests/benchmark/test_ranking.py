@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from earthself.benchmark.suggestion.ranking import Criterion, distances, freedom, front, scores
+from pymcdm.methods import PROMETHEE_II, SPOTIS, TOPSIS
 
 COST = Criterion("cost", "EUR/month", 0.6, 0.0, 100.0, "the budget")
 TIME = Criterion("time", "h/month", 0.4, 0.0, 50.0, "the deadline")
@@ -66,3 +67,60 @@ def test_another_offer_does_not_reorder_the_rest():
     for extra in ([0.0, 0.0], [1e6, 1e6], [50.0, 0.0]):
         more = np.argsort(scores(distances(np.vstack([values, extra]), [COST, TIME]), weights))
         assert [one for one in more if one < len(values)] == alone.tolist()
+
+
+# Another implementation: pymcdm, which takes a matrix (offers, criteria), weights, and for each criterion 1 (more is better) or -1.
+LESS, MORE = -1, 1
+BOUNDS = {"cost": (0.0, 100.0), "time": (0.0, 50.0), "carbon": (0.0, 1000.0), "data": (1.0, 0.0)}
+COUNT = [Criterion(name, "", 0.25, *ends, "fixed") for name, ends in BOUNDS.items()]
+TYPES = np.array([MORE if one.best > one.worst else LESS for one in COUNT])
+
+
+def offers(seed, number=12):
+    """Values as they come: some cheap ones are slow, some are far from their data."""
+    draw = np.random.default_rng(seed)
+    quick = draw.uniform(0.1, 0.95, number)
+    values = np.column_stack([
+        100 * quick * draw.uniform(0.7, 1.0, number), 50 * (1 - quick), 1000 * draw.random(number), draw.integers(0, 2, number),
+    ])  # fmt: skip
+    return values, draw.dirichlet(np.full(4, 3.0))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_scores_are_those_of_pymcdm(seed):
+    values, weights = offers(seed)
+    theirs = SPOTIS(bounds=np.array([sorted(ends) for ends in BOUNDS.values()]))(values, weights, TYPES)
+    assert scores(distances(values, COUNT), weights) == pytest.approx(theirs)
+
+
+def by_topsis(values, weights):
+    """The most preferred first, as TOPSIS sees it within the same bounds."""
+    return np.argsort(-TOPSIS(normalization_function=lambda column, cost: column)(1 - distances(values, COUNT), weights, np.full(4, MORE)))
+
+
+def by_promethee(values, weights):
+    """The same for PROMETHEE II with a preference that grows with the distance, up to half of that of the bounds."""
+    outranking = PROMETHEE_II("vshape", p=np.full(4, 0.5))
+    return np.argsort(-outranking(1 - distances(values, COUNT), weights, np.full(4, MORE)))
+
+
+@pytest.mark.parametrize("by", [by_topsis, by_promethee])
+def test_other_ways_of_ranking_prefer_nearly_the_same(by):
+    agree, alike = [], []
+    for seed in range(200):
+        values, weights = offers(seed)
+        ours, theirs = np.argsort(scores(distances(values, COUNT), weights)), by(values, weights)
+        places = np.argsort(ours), np.argsort(theirs)
+        alike.append(np.corrcoef(*places)[0, 1])
+        agree.append(theirs[0] in ours[:3] and ours[0] in theirs[:3])
+    assert np.median(alike) >= 0.9
+    assert np.mean(agree) >= 0.95
+
+
+@pytest.mark.filterwarnings("ignore:Alternatives with indices")  # pymcdm says itself that the matter is clear
+@pytest.mark.parametrize("by", [by_topsis, by_promethee])
+@pytest.mark.parametrize("seed", range(10))
+def test_all_prefer_an_offer_that_is_better_in_everything(by, seed):
+    values, weights = offers(seed)
+    values[5] = [1.0, 0.5, 5.0, 1.0]
+    assert np.argmin(scores(distances(values, COUNT), weights)) == by(values, weights)[0] == 5
