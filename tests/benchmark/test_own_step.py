@@ -57,10 +57,11 @@ def two_cores(monkeypatch):
 
 
 def test_a_tile_takes_what_the_pixels_took_that_were_more():
-    found = profiled().profile
+    found = profiled().profile()
     more, whole = 4 - 0.25, 120.5604
-    assert found["cpu_seconds"] == pytest.approx(12 / more * whole, rel=1e-3)
-    assert found["start_seconds"] == pytest.approx(3 - 8 / more * 0.25, rel=1e-3)
+    begin = 2 - 12 / more * 0.25  # of the processor, whatever the number of pixels
+    assert found["cpu_seconds"] == pytest.approx(12 / more * whole + begin, rel=1e-3)
+    assert found["start_seconds"] == pytest.approx(3 - 8 / more * 0.25 - begin, rel=1e-3)
     assert found["memory_gib"] == pytest.approx(1 + 0.5 / more * (whole - 4), rel=1e-3)
     assert found["read_gb"] == pytest.approx(0.04 / more * whole, rel=1e-3)
     assert found["write_gb"] == pytest.approx(0.004 / more * whole, rel=1e-3)
@@ -68,18 +69,26 @@ def test_a_tile_takes_what_the_pixels_took_that_were_more():
 
 
 def test_what_is_given_together_is_counted_for_each_tile():
-    found = profiled(step=replace(STEP_OF, products=5)).profile
-    assert found["cpu_seconds"] == pytest.approx(12 / (5 * 3.75) * 120.5604, rel=1e-3)
-    assert found["start_seconds"] == pytest.approx((3 - 8 / 18.75 * 1.25) / 5, rel=1e-3)
+    found = profiled(step=replace(STEP_OF, products=5)).profile()
+    begin = 2 - 12 / 18.75 * 1.25
+    assert found["cpu_seconds"] == pytest.approx(12 / 18.75 * 120.5604 + begin / 5, rel=1e-3)
+    assert found["start_seconds"] == pytest.approx((3 - 8 / 18.75 * 1.25 - begin) / 5, rel=1e-3)
     assert found["memory_gib"] == pytest.approx(1 + 0.5 / 18.75 * (5 * 120.5604 - 20), rel=1e-3)
 
 
+def test_smaller_tiles_take_less_but_what_each_run_takes():
+    small, large = (profiled().profile(megapixels) for megapixels in (2.0, 4.0))
+    assert large["cpu_seconds"] - small["cpu_seconds"] == pytest.approx(2 * 12 / 3.75, rel=1e-2)
+    assert small["start_seconds"] == large["start_seconds"]
+    assert small["memory_gib"] == large["memory_gib"] == 1.0, "less than was seen is not promised"
+
+
 def test_memory_that_does_not_grow_is_that_of_any_run():
-    assert profiled(few=(replace(FEW, memory=1.1),) * 5).profile["memory_gib"] == 1.0
+    assert profiled(few=(replace(FEW, memory=1.1),) * 5).profile()["memory_gib"] == 1.0
 
 
 def test_a_profile_stands_in_a_need_with_the_day_of_its_measurement():
-    need = Need.from_document({"work": {"tiles": 1}, "profile": dict(profiled().profile)})
+    need = Need.from_document({"work": {"tiles": 1}, "profile": profiled().profile()})
     assert (need.profile.name, need.profile.runs) == ("mine", 5)
     assert need.profile.measured is not None
 
@@ -95,7 +104,7 @@ def test_a_profile_stands_in_a_need_with_the_day_of_its_measurement():
 def test_what_cannot_be_trusted_is_said_and_does_not_count_as_measured(change, said):
     found = profiled(**change)
     assert said in found.doubts[0]
-    assert not {"measured", "runs"} & set(found.profile)
+    assert not {"measured", "runs"} & set(found.profile())
 
 
 def test_a_step_that_takes_no_longer_for_more_pixels_says_nothing():
@@ -106,7 +115,7 @@ def test_a_step_that_takes_no_longer_for_more_pixels_says_nothing():
 def test_a_real_program_is_measured_with_all_that_it_reads_holds_and_writes(tmp_path):
     heard = []
     step = OwnStep([sys.executable, "-c", STEP], bands=("B04",), side=2048)
-    found = measure_step(step, tmp_path, repeats=1, note=heard.append).profile
+    found = measure_step(step, tmp_path, repeats=1, note=heard.append).profile()
     assert heard == [0, 1]
     assert found["cpu_seconds"] > 0
     assert found["write_gb"] == pytest.approx(0.12056, rel=0.01)

@@ -67,12 +67,47 @@ class OwnStep:
 
 @dataclass(frozen=True)
 class Profiled:
-    """What was measured."""
+    """What a step takes: for each megapixel (of 10 m) of a product, and for each run beside."""
 
-    profile: Mapping[str, Any]
-    """For `profile` of a need."""
+    step: OwnStep
+    cpu_seconds: float
+    """For a megapixel, of all cores together."""
+    cpu_begin: float
+    """Processor seconds of a run, whatever it is given."""
+    begin: float
+    """Other seconds of a run, whatever it is given."""
+    threads: int
+    """Cores that it keeps busy."""
+    memory: float
+    """GiB at the peak with what it was measured with, which were `megapixels`."""
+    growth: float
+    """GiB for a megapixel."""
+    megapixels: float
+    read: float
+    """10^9 bytes of rasters for a megapixel."""
+    written: float
+    """10^9 bytes for a megapixel."""
+    speed: float
+    """Of a core here, Mpixel/s of the probe `numpy_one`."""
+    runs: int
     doubts: Sequence[str]
-    """Why it should be measured again; `measured` and `runs` are missing from the profile then."""
+    """Why it should be measured again."""
+
+    def profile(self, megapixels: float = TILE_MEGAPIXELS) -> dict[str, Any]:
+        """Give it for `profile` of a need, for tiles of so many megapixels; what is doubtful does not count as measured."""
+        number = self.step.products
+        found = {
+            "name": self.step.name,
+            "cpu_seconds": self.cpu_seconds * megapixels + self.cpu_begin / number,
+            "memory_gib": self.memory + self.growth * max(0.0, number * megapixels - self.megapixels),
+            "read_gb": self.read * megapixels,
+            "write_gb": self.written * megapixels,
+            "speed": self.speed,
+            "threads": self.threads,
+            "start_seconds": self.begin / number,
+        }
+        rounded: dict[str, Any] = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in found.items()}
+        return rounded if self.doubts else rounded | {"measured": datetime.now(UTC).date().isoformat(), "runs": self.runs}
 
 
 @dataclass(frozen=True)
@@ -118,8 +153,8 @@ def _profiled(step: OwnStep, few: Sequence[_Used], many: Sequence[_Used], speeds
     cpu, wall, growth, speed = each("cpu_seconds"), each("seconds"), each("memory"), summary(speeds)
     if cpu.median <= 0 or wall.median <= 0:
         raise ProbeFailed(f"the step took no longer for {step.side} pixels a side than for {step.side // SMALLER}; give a larger --side")
-    start = summary([less.seconds - wall.median * small for less in few])
-    peak = summary([one.memory for one in many])
+    before = summary([less.cpu_seconds - cpu.median * small for less in few])
+    begin = summary([less.seconds - wall.median * small for less in few])
     doubts = [
         f"{name} varies by {known.spread:.0%}, more than {NOISY:.0%}: let this machine have nothing else to do, or give a larger --side"
         for name, known in (("the processor's time", cpu), ("the core's speed", speed))
@@ -127,21 +162,22 @@ def _profiled(step: OwnStep, few: Sequence[_Used], many: Sequence[_Used], speeds
     ]
     if len(many) < LEAST:
         doubts.append(f"{len(many)} repeats are too few to be trusted; give {LEAST} or more")
-    whole = step.products * TILE_MEGAPIXELS
-    found = {
-        "name": step.name,
-        "cpu_seconds": cpu.median * TILE_MEGAPIXELS,
-        "memory_gib": peak.median + max(0.0, growth.median) * max(0.0, whole - large),
-        "read_gb": each("read").median * TILE_MEGAPIXELS,
-        "write_gb": max(0.0, each("written").median) * TILE_MEGAPIXELS,
-        "speed": speed.median,
-        "threads": max(1, min(round(cpu.median / wall.median), int(cores()))),
-        "start_seconds": max(0.0, start.median) / step.products,
-    }
-    rounded: dict[str, Any] = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in found.items()}
-    if not doubts:
-        rounded |= {"measured": datetime.now(UTC).date().isoformat(), "runs": len(many)}
-    return Profiled(rounded, doubts)
+    cpu_begin = max(0.0, before.median)
+    return Profiled(
+        step,
+        cpu.median,
+        cpu_begin,
+        max(0.0, begin.median - cpu_begin),
+        max(1, min(round(cpu.median / wall.median), int(cores()))),
+        summary([one.memory for one in many]).median,
+        max(0.0, growth.median),
+        large,
+        each("read").median,
+        max(0.0, each("written").median),
+        speed.median,
+        len(many),
+        doubts,
+    )
 
 
 def _run(step: OwnStep, scratch: Path, side: int) -> _Used:

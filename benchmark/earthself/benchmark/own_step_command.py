@@ -36,16 +36,17 @@ def profile(
         step = OwnStep(command, name, wanted, products, side, minutes * 60)
         with progress("measuring") as show:
             found = measure_step(step, scratch.absolute(), repeats=repeats, note=lambda run: show(run, 2 * repeats))
+        tile = found.profile()
         part = out.with_name(f".{out.name}.part")
         try:
-            part.write_text(json.dumps(found.profile, indent=2) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(tile, indent=2) + "\n", encoding="utf-8")
             part.replace(out)
         finally:
             part.unlink(missing_ok=True)
         if as_json:
-            say({"profile": dict(found.profile), "doubts": list(found.doubts)})
+            say({"profile": tile, "doubts": list(found.doubts)})
             return
-        for line in _said(found.profile):
+        for line in _said(tile):
             say(line)
         for doubt in found.doubts:
             say(f"not trusted: {doubt}")
