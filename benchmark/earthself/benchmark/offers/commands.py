@@ -66,6 +66,19 @@ def files(
 
 
 @load.command()
+def aws(
+    regions: Annotated[list[str], typer.Argument(metavar="REGION…", help="Such as eu-central-1.")],
+    *,
+    database_url: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Ask Amazon, with the credentials that boto3 finds here: machines, and their prices on demand, reserved and spot."""
+    from earthself.benchmark.offers import from_aws
+
+    _load(lambda left_out: from_aws.rows(regions, left_out), database_url, as_json)
+
+
+@load.command()
 def ecb(file: File, *, database_url: Database = None, as_json: Json = False) -> None:
     """Read the European Central Bank's reference rates: eurofxref.csv, eurofxref-hist.csv, or their XML."""
     from earthself.benchmark.offers import from_ecb
