@@ -50,6 +50,10 @@ def probe(
     side: Annotated[int, typer.Option(min=1024, max=10_980, help="Pixels along each side of the products that steps are given.")] = 2048,
     namespace: Annotated[str | None, typer.Option(help="Namespace where a pod may be made (KUBECONFIG, or the pod we are in).")] = None,
     image: Annotated[str | None, typer.Option(help="Image of that pod, with the program sleep.")] = None,
+    make_host: Annotated[str | None, typer.Option(help="Command that makes a host, and ends when it is ready. It may cost money.")] = None,
+    remove_host: Annotated[str | None, typer.Option(help="Command that removes it, run after each repeat.")] = None,
+    make_cluster: Annotated[str | None, typer.Option(help="The same for a cluster.")] = None,
+    remove_cluster: Annotated[str | None, typer.Option(help="Command that removes the cluster.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the samples to this file, too (newline-delimited JSON).")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the probes, and measure nothing.")] = False,
     database_url: Database = None,
@@ -73,6 +77,7 @@ def probe(
             storage=storage, object_mib=object_mib, raster=raster, jp2=jp2,
             provider=provider, collection=collection or Setting.collection, area=area, period=period, order_minutes=order,
             side=side, namespace=namespace, image=image,
+            make_host=make_host, remove_host=remove_host, make_cluster=make_cluster, remove_cluster=remove_cluster,
         )  # fmt: skip
         run = Run(place, setting, repeats)
         if not names:

@@ -71,6 +71,12 @@ class Setting:
     """Namespace of a Kubernetes cluster in which a pod may be made; which cluster, the kubeconfig says, or the pod that we are in."""
     image: str | None = None
     """Image of that pod; it must have the program `sleep`."""
+    make_host: str | None = None
+    """Command that makes a host, and ends when it is ready; `remove_host` is run after it, whatever happened."""
+    remove_host: str | None = None
+    make_cluster: str | None = None
+    """The same for a whole cluster."""
+    remove_cluster: str | None = None
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from earthself.data.workspace import write_json, write_text
 
 SAMPLES = "samples.ndjson"
 """File of the output folder with all samples, failed ones too."""
-SETTINGS = tuple(each for each in fields(Setting) if each.name != "scratch")
-"""What a caller may say of a `Setting`, each a parameter of this name."""
+SETTINGS = tuple(each for each in fields(Setting) if each.name != "scratch" and not each.name.startswith(("make_", "remove_")))
+"""What a caller may say of a `Setting`, each a parameter of this name; commands are for those who sit at the machine."""
 _STOPPED = 143
 _GRACE = 3.0
 """Seconds after SIGTERM that a probe may take to tidy up; Airflow kills a task after 5."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from earthself.benchmark.errors import BadSetting
-from earthself.benchmark.probes import catalogue, cpu, disk, memory, network, object_store, pod, raster, steps
+from earthself.benchmark.probes import catalogue, cpu, disk, made, memory, network, object_store, pod, raster, steps
 from earthself.benchmark.probing import Probe
 
-_MODULES = (cpu, memory, disk, network, object_store, raster, catalogue, steps, pod)
+_MODULES = (cpu, memory, disk, network, object_store, raster, catalogue, steps, pod, made)
 PROBES = {probe.name: probe for module in _MODULES for probe in module.PROBES}
 
 
