@@ -208,7 +208,7 @@ def test_nobody_comes_in_without_the_provider(airflow: Airflow) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_program_has_an_account_of_its_own(airflow: Airflow) -> None:
-    password = secrets.token_urlsafe(16)
+    password = secrets.token_hex(16)
     who = {"role": "User", "username": "robot", "email": "robot@example.org", "firstname": "r", "lastname": "r", "password": password}
     airflow.command("users", "create", *(word for name, value in who.items() for word in (f"--{name}", value)))
     assert connect(airflow.url, "robot", password).unfinished() == []

@@ -51,6 +51,11 @@ def metadata(token):
     return (("authorization", f"Bearer {token}"),)
 
 
+def secret(token):
+    _, _, text = token.split("_", 2)  # it may itself hold this character
+    return text
+
+
 def test_a_token_is_shown_once_and_kept_nowhere(tmp_path):
     path = tmp_path / "keys" / "tokens.json"
     token = command("add", "ingest", "--right", "write", "--expires", "2099-01-01", "--tokens", path).stdout.strip()
@@ -59,7 +64,7 @@ def test_a_token_is_shown_once_and_kept_nowhere(tmp_path):
     for text in (path.read_text(), command("list", "--tokens", path).output, command("list", "--tokens", path, "--json").output):
         for made in (token, other):
             assert made not in text
-            assert made.rsplit("_", 1)[1] not in text
+            assert secret(made) not in text
     first, second = (json.loads(line) for line in command("list", "--tokens", path, "--json").stdout.splitlines())
     assert first == {"name": "ingest", "right": "write", "expires": "2099-01-01T00:00:00Z", "expired": False}
     assert second == {"name": "map", "right": "read", "expires": None, "expired": False}
@@ -222,7 +227,7 @@ def test_a_server_with_tokens_takes_and_gives_by_right(guarded):
     log = server.log.read_text()
     assert "G by the-writer: created" in log
     assert "G1 by the-writer: created" in log
-    assert not any(token.rsplit("_", 1)[1] in log for token in tokens.values())
+    assert not any(secret(token) in log for token in tokens.values())
 
 
 def test_every_method_that_is_not_known_to_read_needs_the_right_to_write(guarded):

@@ -105,7 +105,7 @@ def test_secrets_change_old_rows_go_and_a_backup_becomes_a_platform_again(charts
         pytest.skip("no pg_dump; get it with: apt-get install postgresql-client")
     with charts("first") as chart:
         chart.change("install", {"backup": {"enabled": True, "volume": {"hostPath": str(chart.folder / "backup")}}})
-        password = secrets.token_urlsafe(16)
+        password = secrets.token_hex(16)
         add = ("airflow", "connections", "add", "drill", "--conn-type", "http", "--conn-password", password)
         assert password not in chart.inside("scheduler", *add)
         before, result = chart.map(area)
