@@ -30,7 +30,8 @@ def test_the_layout_is_the_documented_one(tmp_path: Path) -> None:
         run.batch(0): "work/batches/0000/catalog.json",
         run.signatures: "work/signatures/catalog.json",
         run.output("mosaic"): "work/mosaic",
-        run.step("sign", 3): "work/steps/sign-3",
+        run.step("sign", 3): "work/steps/sign~3",
+        run.step("sign-3"): "work/steps/sign-3",
         run.step("mosaic"): "work/steps/mosaic",
         run.step("mosaic", -1): "work/steps/mosaic",
     }

@@ -66,7 +66,7 @@ def ingest(context, workspace, items, known=None, batches=1):
 
 def left(run, output, task="sign", number=0):
     """Say for a mapped step where its output lies, as its task does."""
-    folder = run / f"steps/{task}-{number}"
+    folder = run / f"steps/{task}~{number}"
     folder.mkdir(parents=True, exist_ok=True)
     accounts.left(folder, output)
 
@@ -254,8 +254,8 @@ def test_a_batch_that_was_killed_costs_only_its_products(context, workspace, ide
     run = workspace / "runs/a_dag/manual__1/work"
     batches = [catalogs.write_catalog(run / f"batches/{n:04d}", "b", [item]).to_dict() for n, item in enumerate((good, bad))]
     left(run, catalogs.write_catalog(run / "signed/0000", "s", [in_batch(workspace, good, **now(identity))]))
-    (run / "steps/sign-1").mkdir(parents=True)
-    (run / "steps/sign-1/error.json").write_text(json.dumps({"error": "sign was killed for memory", "retry": False}))
+    (run / "steps/sign~1").mkdir(parents=True)
+    (run / "steps/sign~1/error.json").write_text(json.dumps({"error": "sign was killed for memory", "retry": False}))
     reference = EarthSignatureIngestOperator(task_id="ingest", batches=batches).execute(context())
     assert reference["count"] == 1
     assert read(run / "signatures/failures.json") == [{"id": bad["id"], "error": "sign was killed for memory", "retry": False}]
@@ -272,16 +272,16 @@ def test_what_an_earlier_plan_had_signed_does_not_stand_for_a_batch_of_this_one(
     for number, item in enumerate((one, two)):
         output = catalogs.write_catalog(run / f"signed/000{number}", "s", [in_batch(workspace, item, **now(identity))])
         left(run, output, number=number)
-        (run / f"steps/sign-{number}/run.json").write_text("{}")
-        (run / f"steps/sign-{number}/log").write_text("it went well")
-    for path in (run / "times/sign-1.json", run / "times/search.json", run / "notes/sign.json"):
+        (run / f"steps/sign~{number}/run.json").write_text("{}")
+        (run / f"steps/sign~{number}/log").write_text("it went well")
+    for path in (run / "times/sign~1.json", run / "times/search.json", run / "notes/sign.json"):
         path.parent.mkdir(exist_ok=True)
         path.write_text("{}")
     planned = plan.execute(context())
     assert not list(run.glob("steps/sign-*/*.json"))
     assert [path.name for path in run.glob("times/*") if path.name != "plan.json"] == ["search.json"], "what came before still counts"
     assert not (run / "notes/sign.json").exists()
-    assert (run / "steps/sign-1/log").is_file()
+    assert (run / "steps/sign~1/log").is_file()
     left(run, catalogs.write_catalog(run / "signed/0001", "s", [in_batch(workspace, two, **now(identity))]), number=1)
     reference = EarthSignatureIngestOperator(task_id="ingest", batches=planned).execute(context())
     lost = {failure["id"] for failure in read(run / "signatures/failures.json")}
@@ -302,7 +302,7 @@ def test_the_mapped_step_may_have_any_name_and_output(context, workspace, identi
     with capture_logs() as logs, pytest.raises(AirflowFailException):
         EarthSignatureIngestOperator(task_id="ingest", batches=[batch]).execute(context())
     said = next(entry["event"] for entry in logs if "Task Runner" not in entry["event"])
-    assert "no task 'sign' took it up (work/steps/sign-0 is missing)" in said
+    assert "no task 'sign' took it up (work/steps/sign~0 is missing)" in said
     assert "sign_task_id" in said
 
 
@@ -319,7 +319,7 @@ def test_a_bad_product_is_named_by_the_step_that_met_it(context, workspace, iden
 def test_when_all_are_lost_the_task_fails_and_its_first_line_says_why(context, workspace):
     run = workspace / "runs/a_dag/manual__1/work"
     batch = catalogs.write_catalog(run / "batches/0000", "b", [signed.product("one"), signed.product("two")]).to_dict()
-    (run / "steps/sign-0").mkdir(parents=True)
+    (run / "steps/sign~0").mkdir(parents=True)
     with capture_logs() as logs, pytest.raises(AirflowFailException):
         EarthSignatureIngestOperator(task_id="ingest", batches=[batch]).execute(context())
     first = next(entry for entry in logs if "Task Runner" not in entry["event"])

@@ -19,6 +19,7 @@ from earthself.data.errors import BadInput, NotThere, no_room
 
 # Airflow's own pattern for run ids; dag and task ids are narrower. No separator, so no way out of the workspace.
 _NAME = re.compile(r"[A-Za-z0-9_~:+.-]{1,250}", re.ASCII)
+_MAPPED = "~"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Workspace:
     @classmethod
     def from_env(cls) -> Workspace:
         """The workspace named by EARTHSELF_WORKSPACE, else `workspace` in EARTHSELF_HOME, else in `.earthself` of the current folder."""
-        named = os.environ.get("EARTHSELF_WORKSPACE")
-        return cls(named or Path(os.environ.get("EARTHSELF_HOME") or ".earthself") / "workspace")
+        given = os.environ.get("EARTHSELF_WORKSPACE")
+        return cls(given or Path(os.environ.get("EARTHSELF_HOME") or ".earthself") / "workspace")
 
     @property
     def catalog(self) -> Path:
@@ -164,11 +165,22 @@ class RunFolder:
 
     def step(self, task_id: str, map_index: int | None = None) -> Path:
         """Folder of a step's result document and log; Airflow's map index -1 means that the task is not mapped."""
-        return self.work / "steps" / _task_folder(task_id, map_index)
+        return self.work / "steps" / named(task_id, map_index)
 
     def suggestion(self, task_id: str, map_index: int | None = None) -> Path:
         """Folder of what the Cloud Suggest Engine answered to a task; the map index as above."""
-        return self.path / "suggestions" / _task_folder(task_id, map_index)
+        return self.path / "suggestions" / named(task_id, map_index)
+
+
+def named(task_id: str, map_index: int | None) -> str:
+    """Name what belongs to a task or to one of its mapped instances: `sign`, `sign~3`. Airflow takes no `~` in a task id."""
+    name = _check_name(task_id, "task id")
+    return name if map_index is None or map_index < 0 else f"{name}{_MAPPED}{map_index}"
+
+
+def task_of(name: str) -> str:
+    """Give the task id of what `named` has named."""
+    return name.partition(_MAPPED)[0]
 
 
 @contextmanager
@@ -218,11 +230,6 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         raise NotThere(f"{path} does not exist; run the task that writes it first") from None
     except ValueError as error:
         raise BadInput(f"{path} is not JSON ({error}); clear the task that wrote it") from error
-
-
-def _task_folder(task_id: str, map_index: int | None) -> str:
-    name = _check_name(task_id, "task id")
-    return name if map_index is None or map_index < 0 else f"{name}-{map_index}"
 
 
 def _check_name(value: str, what: str) -> str:

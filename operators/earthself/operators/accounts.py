@@ -7,7 +7,6 @@ account goes when the step begins, and those of all later tasks go when a task b
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from earthself.data.workspace import RunFolder
 
 ENDED, _LEFT, _FAILED = "run.json", "output.json", "error.json"
-"""In `steps/<task>[-<index>]`: how the process ended, the reference of its output, why the task failed."""
+"""In `steps/<task>[~<index>]`: how the process ended, the reference of its output, why the task failed."""
 
 
 def ended(folder: Path, account: Mapping[str, Any]) -> None:
@@ -78,13 +77,15 @@ def of_steps(run: RunFolder) -> dict[str, dict[str, Any]]:
 
 def forget(run: RunFolder, task_ids: Iterable[str]) -> None:
     """Take away what earlier attempts of these tasks said about themselves: accounts, times and warnings; their logs stay."""
+    from earthself.data.workspace import task_of
+
     ids = set(task_ids)
     for path in [*run.work.glob("steps/*/*.json"), *run.work.glob("times/*.json"), *run.work.glob("notes/*.json")]:
         in_steps = path.parent.parent.name == "steps"
         if in_steps and path.name not in (ENDED, _LEFT, _FAILED):
             continue
         name = path.parent.name if in_steps else path.stem
-        if ids & {name, re.sub(r"-\d+$", "", name)}:
+        if task_of(name) in ids:
             path.unlink(missing_ok=True)
 
 

@@ -34,8 +34,9 @@ def attempt(context: Context, begin: float) -> float:
 
 def note(run: RunFolder, task_id: str, map_index: int, span: tuple[float, float], attempt: float) -> None:
     """Keep when a task began and ended (`span`), and when the attempt that it belongs to was started, in seconds since 1970."""
-    name = task_id if map_index < 0 else f"{task_id}-{map_index}"
-    path = run.work / "times" / f"{name}.json"
+    from earthself.data.workspace import named
+
+    path = run.work / "times" / f"{named(task_id, map_index)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"task": task_id, "begin": span[0], "end": span[1], "attempt": attempt}), encoding="utf-8")
 
