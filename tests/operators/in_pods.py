@@ -47,12 +47,20 @@ def step(script: str = COPY, **kwargs) -> ProcessingStepOperator:
 
 def run(operator, context):
     """What Airflow does: execute, let the trigger wait where the task says so, resume."""
-    try:
-        return operator.execute(context)
-    except TaskDeferred as deferred:
-        trigger = again(deferred.trigger)
+    return _to_the_end(operator, context, lambda: operator.execute(context))
 
-    return operator.resume(context, asyncio.run(fired(trigger)))
+
+def resumed(operator, context, event):
+    """What Airflow does when a trigger has fired."""
+    return _to_the_end(operator, context, lambda: operator.resume(context, event))
+
+
+def _to_the_end(operator, context, begin):
+    try:
+        return begin()
+    except TaskDeferred as deferred:
+        event = asyncio.run(fired(again(deferred.trigger)))
+    return resumed(operator, context, event)
 
 
 async def fired(trigger):

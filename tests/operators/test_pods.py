@@ -18,7 +18,7 @@ from earthself.hooks.tally import Tally
 from earthself.operators import StepResources, catalogs
 from earthself.operators.errors import TemporaryFailure
 from earthself.triggers.pods.waiting import WAITING
-from in_pods import COPY, INSIDE, Died, again, connection, died, fired, lines, run, step, template
+from in_pods import COPY, INSIDE, Died, again, connection, died, fired, lines, resumed, run, step, template
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -193,6 +193,30 @@ def test_a_full_namespace_is_waited_for(kube, task):
         return await fired(trigger)
 
     assert step().resume(task(), asyncio.run(fire()))["count"] == 1
+
+
+def test_a_namespace_without_room_for_secrets_is_waited_for(kube, task):
+    used = len(json.loads(kube.kubectl("get", "secrets", "-o", "json"))["items"])
+    kube.kubectl("create", "quota", "few", f"--hard=count/secrets={used}")
+    kube.wait(lambda: kube.kubectl("get", "quota", "few", "-o", "jsonpath={.status.used}") != "")
+    operator = step(f'test ${{#MY_TOKEN}} = 6 && {COPY}', env={"MY_TOKEN": "hidden"})
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(task())
+    assert not kube.left()
+    assert "hidden" not in json.dumps(deferred.value.trigger.serialize())
+    trigger = again(deferred.value.trigger)
+
+    async def fire():
+        asyncio.get_running_loop().call_later(3, lambda: kube.kubectl("delete", "quota", "few"))
+        return await fired(trigger)
+
+    with capture_logs() as logs:
+        event = asyncio.run(fire())
+    assert any("exceeded quota" in entry["event"] for entry in logs)
+    assert event["room"], "the worker that has the secret makes it"
+    assert not kube.left()
+    assert resumed(step(f'test ${{#MY_TOKEN}} = 6 && {COPY}', env={"MY_TOKEN": "hidden"}), task(), event)["count"] == 1
+    kube.wait(lambda: not kube.left())
 
 
 def test_the_time_of_a_task_runs_while_it_waits_for_room(kube, task):

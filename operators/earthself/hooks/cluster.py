@@ -93,9 +93,9 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    async def create(self, kind: str, namespace: str, body: Object) -> Object:
-        """Make an object; raises `Exists` where one of its name is there, `QuotaUsedUp` where there is no room for it now."""
-        return await self._ask("POST", _path(kind, namespace), body=body)
+    async def create(self, kind: str, namespace: str, body: Object, *, dry_run: bool = False) -> Object:
+        """Make an object, or only try; raises `Exists` where one of its name is there, `QuotaUsedUp` where there is no room for it now."""
+        return await self._ask("POST", _path(kind, namespace), query=[("dryRun", "All")] if dry_run else (), body=body)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
         """Read an object; None where it is not there."""

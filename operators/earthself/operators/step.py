@@ -131,14 +131,15 @@ class ProcessingStepOperator(EarthSelfOperator):
             return self._carried_out(context, run, lambda one: self._run_in_pod(context, one) if in_pod else self._run_here(one))
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Go on when the triggerer says how the step's pod has ended."""
+        """Go on when the triggerer says how the step's pod has ended, or that there is room for what only a worker can make."""
 
         def end() -> dict[str, Any]:
             from earthself.operators.clouds import cloud
             from earthself.operators.staged_pod import pod_step
 
             self._apart = True
-            run, where, ended = self._laid_out(context), cloud(event.get("conn_id") or self.cloud), [event]
+            run, where = self._laid_out(context), cloud(event.get("conn_id") or self.cloud)
+            ended = [] if event.get("room") else [event]
 
             def begin(one: StepRun) -> Ended:
                 if not ended:

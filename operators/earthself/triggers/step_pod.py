@@ -19,7 +19,7 @@ _REMOVING: set[asyncio.Task[None]] = set()
 
 
 class StepPodTrigger(BaseTrigger):
-    """Makes the pod when there is room for it, follows it, and fires with how it ended.
+    """Makes the pod when there is room for it, follows it, and fires with how it ended; or when there is room for what a worker must make.
 
     :param plan: `earthself.triggers.pods.life.Plan` as a dict.
     :param conn_id: Kubernetes connection.
@@ -63,14 +63,17 @@ class StepPodTrigger(BaseTrigger):
                 pause = _FIRST_PAUSE
                 end = None
                 async with WAITING.counted(self.conn_id, lambda: life.seen.patient):
-                    while end is None and life.plan.uid is None and not await life.make():
+                    ready = life.has_room if life.plan.lacks_secret else life.make
+                    while end is None and life.plan.uid is None and not await ready():
                         await asyncio.sleep(pause)
                         pause, end = min(1.5 * pause, _LONGEST_PAUSE), life.late()
                     now = life.plan.to_dict()
-                    end = end or await life.follow()
+                    room = end is None and life.plan.lacks_secret
+                    end = end if end or room else await life.follow()
                 event: dict[str, Any] = {
                     "end": asdict(end) if end else None, "plan": life.plan.to_dict(), "place": asdict(life.place), "tail": spoken.tail,
                 }  # fmt: skip
+                event |= {"room": True} if room else {}
         except EarthSelfError as error:
             event = {"error": str(error), "retry": error.retry, "exit_code": error.exit_code, "plan": now}
         except Exception as error:

@@ -59,6 +59,8 @@ class Plan:
     """Names of the containers that stage in and out before and after the step; none where a volume does without."""
     dask: Object | None = None
     """The DaskCluster object that is to be there before the pod, and goes with it."""
+    lacks_secret: bool = False
+    """There was no room for the Secret, which only a worker can make: nobody else has what is in it."""
 
     @property
     def name(self) -> str:
@@ -146,7 +148,13 @@ class Life:
 
     async def _make(self, secret: Object | None) -> bool:
         if secret is not None:
-            await self._put("secrets", secret)
+            try:
+                await self._put("secrets", secret)
+            except QuotaUsedUp as error:
+                self.plan = replace(self.plan, lacks_secret=True)
+                self.seen = Look("queued", str(error), patient=True)
+        if self.plan.lacks_secret:
+            return False
         if self.plan.dask is not None and (why := await self._dask(self.plan.dask)):
             self._see(Look("queued", why))
             return False
@@ -164,6 +172,18 @@ class Life:
             self._take(pod)
             await self._own(pod)
             return True
+
+    async def has_room(self) -> bool:
+        """Ask whether the namespace has room for the Secret by now; nothing is made."""
+        empty = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": self.plan.secret, "namespace": self.plan.namespace}}
+        try:
+            await self._cluster.create("secrets", self.plan.namespace, empty, dry_run=True)
+        except Exists:
+            return True
+        except QuotaUsedUp as error:
+            self._see(Look("queued", str(error), patient=True))
+            return False
+        return True
 
     def late(self) -> Look | None:
         """How it ends where its time is over, None while it is not."""
