@@ -46,6 +46,14 @@ def cluster():
         yield made
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """A new, empty database of the platform."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'platform.db'}"
+    return request.getfixturevalue("cluster").new_database().replace("postgresql://", "postgresql+psycopg://")
+
+
 @pytest.fixture(scope="session")
 def cluster_config():
     """The kubeconfig of a cluster; skips where there is none."""

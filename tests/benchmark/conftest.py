@@ -1,4 +1,4 @@
-"""Programs that measure, and databases."""
+"""Programs that measure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,3 @@ def tool():
                 pytest.skip(f"no {name}; get it with: apt-get install {name}")
 
     return need
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """A new, empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'samples.db'}"
-    return request.getfixturevalue("cluster").new_database().replace("postgresql://", "postgresql+psycopg://")

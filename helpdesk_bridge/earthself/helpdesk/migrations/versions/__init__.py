@@ -1,0 +1,1 @@
+"""Alembic migrations of the tables of services, needs and requests."""
