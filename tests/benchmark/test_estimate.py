@@ -51,7 +51,9 @@ def test_the_interval_is_that_of_the_slowest_and_the_quickest():
     ],
 )
 def test_steps_at_once_are_what_cores_and_memory_allow(machine, steps):
-    assert steps_at_once(Need.from_document(NEED).profile, offer(**machine)) == steps
+    found = steps_at_once(Need.from_document(NEED).profile, offer(**machine))
+    assert found == steps
+    assert type(found) is int, "it stands in the answer as a number"
 
 
 def test_more_machines_share_the_rounds_and_no_machine_is_idle():

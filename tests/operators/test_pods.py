@@ -199,7 +199,7 @@ def test_a_namespace_without_room_for_secrets_is_waited_for(kube, task):
     used = len(json.loads(kube.kubectl("get", "secrets", "-o", "json"))["items"])
     kube.kubectl("create", "quota", "few", f"--hard=count/secrets={used}")
     kube.wait(lambda: kube.kubectl("get", "quota", "few", "-o", "jsonpath={.status.used}") != "")
-    operator = step(f'test ${{#MY_TOKEN}} = 6 && {COPY}', env={"MY_TOKEN": "hidden"})
+    operator = step(f"test ${{#MY_TOKEN}} = 6 && {COPY}", env={"MY_TOKEN": "hidden"})
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(task())
     assert not kube.left()
@@ -215,7 +215,7 @@ def test_a_namespace_without_room_for_secrets_is_waited_for(kube, task):
     assert any("exceeded quota" in entry["event"] for entry in logs)
     assert event["room"], "the worker that has the secret makes it"
     assert not kube.left()
-    assert resumed(step(f'test ${{#MY_TOKEN}} = 6 && {COPY}', env={"MY_TOKEN": "hidden"}), task(), event)["count"] == 1
+    assert resumed(step(f"test ${{#MY_TOKEN}} = 6 && {COPY}", env={"MY_TOKEN": "hidden"}), task(), event)["count"] == 1
     kube.wait(lambda: not kube.left())
 
 

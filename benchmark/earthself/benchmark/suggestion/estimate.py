@@ -77,7 +77,7 @@ class Estimate:
 def steps_at_once(profile: Profile, offer: Offer) -> int:
     """Give how many steps an offer works at at once, by its cores and its memory; with fewer cores than a step keeps busy it is one."""
     cores, memory = offer.vcpus or 0.0, offer.memory_gib or 0.0
-    return max(0, min(max(math.floor(cores / profile.threads), bool(cores)), math.floor((memory - SYSTEM_GIB) / profile.memory_gib)))
+    return max(0, min(max(math.floor(cores / profile.threads), 1 if cores else 0), math.floor((memory - SYSTEM_GIB) / profile.memory_gib)))
 
 
 def estimate(need: Need, candidate: Candidate, performance: Performance, rates: Rates) -> Estimate:
