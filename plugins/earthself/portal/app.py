@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,26 +10,31 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import GetUserDep
 from earthself.benchmark.errors import BadNeed, UnknownCollection
 from earthself.data.errors import BadInput, CredentialsRefused, EarthSelfError
+from earthself.helpdesk import BadEntry, NotNow, Unknown
 from earthself.operators.errors import BadRequest
-from earthself.portal import files, metrics, monitor, rights, suggestions
+from earthself.portal import bodies, files, metrics, monitor, rights, selfservice, suggestions
 from fastapi import Depends, FastAPI, HTTPException, Request, status
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 LAND_COVER_MAP = "land_cover_map"
-_MOST_BYTES = 4 * 2**20
 _AT_ONCE = 4
 _estimates = threading.BoundedSemaphore(_AT_ONCE)
 _suggestions = threading.BoundedSemaphore(_AT_ONCE)
 
 app = FastAPI(title="EarthSelf", version="1", docs_url=None, redoc_url=None, openapi_url="/api/v1/openapi.json")
+app.include_router(selfservice.router)
 
 
 @app.exception_handler(EarthSelfError)
 def _explain(_request: Request, error: Exception) -> JSONResponse:
     """Answer with the error's own sentence: it names the value, the limit and the next step."""
     retry = getattr(error, "retry", False)
-    if isinstance(error, (BadInput, BadRequest, BadNeed, UnknownCollection)):
+    if isinstance(error, (BadInput, BadRequest, BadNeed, BadEntry, UnknownCollection)):
         code = status.HTTP_422_UNPROCESSABLE_CONTENT
+    elif isinstance(error, Unknown):
+        code = status.HTTP_404_NOT_FOUND
+    elif isinstance(error, NotNow):
+        code = status.HTTP_409_CONFLICT
     elif isinstance(error, CredentialsRefused) or not retry:
         code = status.HTTP_502_BAD_GATEWAY
     else:
@@ -43,26 +47,6 @@ def _too_deep(_request: Request, _error: Exception) -> JSONResponse:
     """Answer to JSON whose lists or objects lie so deep in each other that no program can follow."""
     detail = "the request is nested too deeply; an area is [west, south, east, north], or a GeoJSON Polygon or MultiPolygon"
     return JSONResponse({"detail": detail, "retry": False}, status.HTTP_422_UNPROCESSABLE_CONTENT)
-
-
-async def _conf(request: Request) -> dict[str, Any]:
-    """Read the body: a JSON object of moderate size from this site or from a program."""
-    rights.require_same_origin(request)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "send JSON with the header Content-Type: application/json")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BYTES:
-            raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"the request is larger than {_MOST_BYTES} bytes; simplify the area")
-    try:
-        conf = json.loads(body)
-        json.dumps(conf, ensure_ascii=False).encode()  # halves of characters (surrogates) are no text that could be written anywhere
-    except ValueError as error:
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, f"the body is not JSON: {error}") from None
-    if not isinstance(conf, dict):
-        raise HTTPException(status.HTTP_422_UNPROCESSABLE_CONTENT, "the body is not a JSON object")
-    return conf
 
 
 @contextmanager
@@ -82,7 +66,7 @@ def _starter(user: GetUserDep) -> None:
 
 
 @app.post("/api/v1/estimate", dependencies=[Depends(_starter)])
-def estimate(conf: Annotated[dict[str, Any], Depends(_conf)]) -> dict[str, Any]:
+def estimate(conf: Annotated[dict[str, Any], Depends(bodies.json_object)]) -> dict[str, Any]:
     """Say what a land-cover map would cost; the body is the workflow's conf. Nothing is started.
 
     Beside the estimate: `max_products`, and whether the request is `within_limit`.
@@ -107,7 +91,7 @@ def _reader(user: GetUserDep) -> None:
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status.HTTP_401_UNAUTHORIZED: {"description": "Nobody is logged in."},
     status.HTTP_403_FORBIDDEN: {"description": "The user may not see workflows, or a page of another site asks."},
-    status.HTTP_413_CONTENT_TOO_LARGE: {"description": f"The need is larger than {_MOST_BYTES} bytes."},
+    status.HTTP_413_CONTENT_TOO_LARGE: {"description": f"The need is larger than {bodies.MOST_BYTES} bytes."},
     status.HTTP_415_UNSUPPORTED_MEDIA_TYPE: {"description": "The need is not sent as JSON."},
     status.HTTP_422_UNPROCESSABLE_CONTENT: {"description": "The need cannot be read, or contradicts itself: `detail` names the place."},
     status.HTTP_503_SERVICE_UNAVAILABLE: {"description": "The database is away, or too many ask at once: see `Retry-After`."},
@@ -122,7 +106,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     | {200: {"content": {suggestions.JSON: {"schema": suggestions.described("answer")}, suggestions.PAGE: {"schema": {"type": "string"}}}}},
     openapi_extra={"requestBody": {"required": True, "content": {suggestions.JSON: {"schema": suggestions.described("need")}}}},
 )
-def suggest(need: Annotated[dict[str, Any], Depends(_conf)], request: Request) -> Response:
+def suggest(need: Annotated[dict[str, Any], Depends(bodies.json_object)], request: Request) -> Response:
     """Say where a service should run; the body is what it needs. With `Accept: text/html` the answer is a page for people."""
     kind = suggestions.preferred(request.headers.get("accept", ""))
     with _in_turn(_suggestions, "suggestions"):
@@ -141,7 +125,7 @@ def _watcher(user: GetUserDep) -> None:
 
 
 @app.post("/api/v1/why", dependencies=[Depends(_watcher)])
-def why(question: Annotated[dict[str, Any], Depends(_conf)], user: GetUserDep) -> dict[str, Any]:
+def why(question: Annotated[dict[str, Any], Depends(bodies.json_object)], user: GetUserDep) -> dict[str, Any]:
     """Say what became of the products of an area and a time, or why there are none; the body is {area, time}."""
     return monitor.why(question, lambda dag_id: rights.may_see_runs(user, dag_id))
 

@@ -35,6 +35,44 @@ def require_reader(user: BaseUser) -> None:
         )
 
 
+def require_creator(user: BaseUser) -> None:
+    """Let a user make and change things: whoever may start workflows at all; or answer 403."""
+    if not get_auth_manager().is_authorized_dag(method="POST", access_entity=DagAccessEntity.RUN, user=user):
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN, f"{user.get_name()} may look but not start or change anything; ask the operator of the platform"
+        )
+
+
+def operates(user: BaseUser) -> bool:
+    """Whether a user runs the platform, and is shown what all teams have: who may keep connections of no team."""
+    return bool(get_auth_manager().is_authorized_connection(method="POST", user=user))
+
+
+def teams(user: BaseUser) -> set[str] | None:
+    """Give whose records a user may see: those of the teams that the user belongs to; None for those of all."""
+    return None if operates(user) else _own_teams(user)
+
+
+def own_team(user: BaseUser, named: object) -> str:
+    """Give the team that something new is to belong to: the only one, or the named one; or answer 403 for one that is not the user's."""
+    own = _own_teams(user)
+    if named is None and len(own) == 1:
+        return next(iter(own))
+    if named not in list(own):  # None, and whatever else JSON may hold
+        which = f"yours are {', '.join(sorted(own))}" if own else "you belong to none; ask the operator of the platform"
+        what = "name the team" if named is None else f"{str(named)[:40]!r} is no team of yours"
+        raise HTTPException(status.HTTP_403_FORBIDDEN, f"team: {what}; {which}")
+    return str(named)
+
+
+def _own_teams(user: BaseUser) -> set[str]:
+    from airflow.configuration import conf
+
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return {""}
+    return set(get_auth_manager().get_authorized_teams(user=user))
+
+
 def require_same_origin(request: Request) -> None:
     """Refuse what a page of another site had a browser send: the session cookie travels with it, the intention does not."""
     origin = request.headers.get("origin")
