@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SUITES = ("imports", "segment", "composite", "chain", "phases", "ranges", "products", "signature", "staging", "pods", "suggest")
+SUITES = ("imports", "segment", "composite", "chain", "phases", "ranges", "products", "signature", "staging", "pods", "suggest", "clouds")
 COLUMNS = ("name", "value", "unit", "peer", "peer_value", "ratio", "goal")
 
 

@@ -26,7 +26,7 @@ BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 TILE = [sys.executable, str(Path(__file__).with_name("tile.py"))]
 SEEN, REPEATS = 2048, 5
 """Pixels along each side of the products that the profile is measured with."""
-HELD_OUT = ((6, 1100), (4, 1700), (3, 2600))
+HELD_OUT = ((4, 1100), (3, 1500), (2, 2000))
 """Tiles, and pixels along each side: what is predicted, and then made."""
 ERROR, DEARER = 0.30, 1.10
 """Goals: the median of the errors of all predictions; what the suggested cloud costs, as a multiple of the cheapest."""
