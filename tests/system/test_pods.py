@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 from collections import Counter
@@ -15,7 +16,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from earthself.benchmark.tables import Samples, Wanted
 
+from tests.images import Images
 from tests.kube import Cluster
 from tests.system.running import Started, stack_in, until
 
@@ -43,6 +46,13 @@ with DAG("pod_late", schedule=None):
 with DAG("pod_many", schedule=None):
     ProcessingStepOperator.partial(**step("sleep 1;")).expand(env=[{"N": str(n)} for n in range(50)])
 """
+
+
+MACHINE = {
+    *("cpu_one", "cpu_all", "cpu_encryption", "numpy_one", "numpy_all", "memory"),
+    *("disk_sequential", "disk_random", "step_sign", "step_composite"),
+}
+"""Probes that need nothing but the machine."""
 
 
 @dataclass
@@ -205,4 +215,25 @@ def test_many_steps_at_once_under_a_quota_wait_and_none_is_lost_or_doubled(pods:
     again = [task["map_index"] for task in found if task["try_number"] != 1]
     assert not again, f"waiting is no failure; {run.log(1, again[0])}"
     assert 2 <= most <= 8
+    pods.kube.wait(lambda: not pods.kube.left())
+
+
+def test_a_machine_is_measured_in_a_pod_of_our_own_image(pods: Pods, images: Images) -> None:
+    image = images("probes")
+    target = {"connection": "kubernetes_default", "cloud": "north", "region": "here", "offer": "node", "memory": "3Gi"}
+    said = {"image": image.reference, "targets": [target], "repeats": 2, "seconds": 1}
+    pods.http.post("/api/v2/variables", json={"key": "earthself_benchmark", "value": json.dumps(said)}).raise_for_status()
+    pods.http.patch("/api/v2/dags/benchmark_clouds", json={"is_paused": False}).raise_for_status()
+    run = pods.trigger("benchmark_clouds")
+    assert run.ended(600) == "success"
+
+    home = pods.started.stack.home.path
+    folder = home / "workspace" / "runs" / run.dag / run.id
+    (measured,) = json.loads((folder / "result.json").read_text())["targets"]
+    assert (measured["status"], measured["failed"]) == ("measured", []), "every tool is in the image"
+    with Samples(f"sqlite:///{home / 'earthself.db'}") as kept:
+        samples = list(kept.find(Wanted(cloud="north", region="here", offer="node")))
+    assert {one.test for one in samples} == MACHINE
+    assert all(re.fullmatch(rf"{image.reference}@sha256:[0-9a-f]{{64}}", one.labels["image"]) for one in samples)
+    assert all(one.value > 0 for one in samples)
     pods.kube.wait(lambda: not pods.kube.left())
