@@ -34,6 +34,8 @@ _MOST, _BARS = 25, 10
 """Offers in the picture of cost and time (and all of the front), and in that of the costs."""
 _WIDE = 20.0
 """From so many times on between the smallest and the largest, an axis is logarithmic."""
+_ROOM = 1.06
+"""Beyond the last point, so that it is drawn whole."""
 _LONGEST = 16
 """Letters of a name in a picture: longer ones would leave no room for what is drawn."""
 _LAST_LATIN = 0x24F
@@ -178,7 +180,8 @@ def _scale(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
             axis.set_major_locator(LogLocator(subs=(1, 3)))
             axis.set_minor_formatter(NullFormatter())
         else:
-            (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(0, None)
+            _, most = axis.get_view_interval()
+            (axes.set_xlim if axis is axes.xaxis else axes.set_ylim)(0, most * _ROOM)
             axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: words.figure(float(value))))
 
