@@ -25,7 +25,18 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ("processing", "earthsignature", "airflow", "probes")
 BASE = "docker.io/library/debian:bookworm-slim"
-SOURCES = ("requirements.lock", "client", "data_access", "benchmark", "helpdesk_bridge", "images", "operators", "plugins", "dags")
+SOURCES = (
+    "requirements.lock",
+    "client",
+    "data_access",
+    "benchmark",
+    "helpdesk_bridge",
+    "deploy/provision",
+    "images",
+    "operators",
+    "plugins",
+    "dags",
+)
 """What the images are made from; a build sees nothing else of the clone."""
 HOW_TO_GET = "no podman, buildah or docker; get one with: apt-get install podman"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

@@ -22,6 +22,7 @@ ROUTES = [
     ("GET", "/requests"),
     ("GET", "/requests/req-x"),
     ("PUT", "/requests/req-x"),
+    ("POST", "/requests/req-x/ask"),
     ("POST", "/requests/req-x/comments"),
     ("GET", "/requests/req-x/comments"),
     ("GET", "/audit"),
@@ -91,7 +92,8 @@ def test_nobody_comes_in_without_a_login_and_viewers_change_nothing(login, metho
     assert login().request(method, API + path, json={}).status_code == 401
     if method != "GET":
         body = {
-            "/services": SERVICE, "/services/srv-x/needs": NEED, "/requests/req-x/comments": {"text": "x"},
+            "/services": SERVICE, "/services/srv-x/needs": NEED, "/requests/req-x/ask": {"version": 1},
+            "/requests/req-x/comments": {"text": "x"},
         }.get(path, {"need": "need-x", "title": "x"})  # fmt: skip
         answer = login("viewer").request(method, API + path, json=body)
         assert (answer.status_code, "may look but not" in answer.text) == (403, True)
@@ -113,6 +115,7 @@ def test_each_team_has_its_own(teams, login):
         ("GET", f"/requests/{draft['id']}", None),
         ("PUT", f"/requests/{draft['id']}", body),
         ("GET", f"/requests/{draft['id']}/comments", None),
+        ("POST", f"/requests/{draft['id']}/ask", {"version": 1}),
         ("POST", f"/requests/{draft['id']}/comments", {"text": "mine now"}),
         ("GET", f"/requests?after={draft['id']}", None),
     ]:
@@ -178,6 +181,17 @@ def test_what_was_sent_is_not_rewritten(login):
         records.change(draft["id"], Change(State.ASKED), Actor("creator"))
     answer = login("creator").put(f"{API}/requests/{draft['id']}", json=draft["wish"])
     assert (answer.status_code, "is asked and cannot be rewritten" in answer.text) == (409, True)
+
+
+def test_a_draft_is_sent_as_it_was_read(login):
+    creator = login("creator")
+    _, _, draft = made(creator)
+    changed = creator.put(f"{API}/requests/{draft['id']}", json=draft["wish"] | {"days": 7}).json()
+    late = creator.post(f"{API}/requests/{draft['id']}/ask", json={"version": draft["version"]})
+    assert (late.status_code, "was changed meanwhile" in late.text) == (409, True)
+    assert creator.post(f"{API}/requests/{draft['id']}/ask", json={"version": "2"}).status_code == 422
+    sent = creator.post(f"{API}/requests/{draft['id']}/ask", json={"version": changed["version"]}).json()
+    assert sent["state"] == "asked"
 
 
 def test_only_this_site_and_programs_may_send(login):

@@ -162,7 +162,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(engine, journal, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device", "token.json")
 
-    monkeypatch.setattr("earthself.provision.engines.local.os.fsync", full)
+    monkeypatch.setattr("earthself.provision.engines.files.os.fsync", full)
     with pytest.raises(EngineBusy, match="No space left on device"):
         built(engine, journal)
     monkeypatch.undo()

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from earthself.helpdesk import Actor, BadEntry, Records, State, Wish
+from earthself.helpdesk import Actor, BadEntry, Change, Records, State, Wish
 from earthself.helpdesk.records import Page
 from earthself.portal import bodies, rights
 from fastapi import APIRouter, Depends, status
@@ -100,6 +100,15 @@ def request(request_id: str, who: Who, records: Kept) -> dict[str, Any]:
 def rewrite(request_id: str, body: Body, who: Who, records: Kept) -> dict[str, Any]:
     """Change what a draft asks for."""
     return asdict(records.rewrite(request_id, _wish(body), who.actor(), who.teams))
+
+
+@router.post("/requests/{request_id}/ask")
+def ask(request_id: str, body: Body, who: Who, records: Kept) -> dict[str, Any]:
+    """Send a draft: {version}, that of the draft which was read. Start `provision_environment` with its id next."""
+    given = _fields(body, {"version"}, {"version"})
+    if type(given["version"]) is not int:
+        raise BadEntry(f"version: {str(given['version'])[:40]!r} is no number; give that of the draft")
+    return asdict(records.change(request_id, Change(State.ASKED, version=given["version"]), who.actor(), who.teams))
 
 
 @router.post("/requests/{request_id}/comments", status_code=status.HTTP_201_CREATED)

@@ -63,7 +63,7 @@ class Builder:
             self._engine.destroy(order, written.resource)  # whoever takes the rest away may have looked before it was there
             raise
         except ProvisionError as error:
-            self._journal.note(written, Stage.BEGUN, error=str(error))
+            self._journal.note(written, Stage.BEGUN, error=error)
             raise
         self._note(f"{made.resource.key} is ready")
         return made
@@ -89,7 +89,7 @@ class Builder:
                 self._engine.destroy(order, going.resource)
                 self._until(order, going, Status.ABSENT)
             except ProvisionError as error:
-                self._journal.note(going, Stage.GOING, error=str(error))
+                self._journal.note(going, Stage.GOING, error=error)
                 self._note(f"{going.resource.key} could not be taken away: {error}")
                 needed.update(going.resource.needs)
                 continue

@@ -18,7 +18,10 @@ class Provisioner(Protocol):
     an hour is the engine's own affair. Every call may come twice, and may come after a process that died in the middle of the same call.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in plans and in the journal."""
+        ...
 
     def plan(self, order: Order) -> Plan:
         """Say what would be made; nothing is. Raises `BadOrder`, and `NoQuota` where there is no room."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from earthself.data.database import Kept
-from earthself.provision.errors import BadOrder, TakenAway
+from earthself.provision.errors import BadOrder, ProvisionError, TakenAway
 from earthself.provision.model import Level, Order, Plan, Quota, Resource, Stage, Written
 from earthself.provision.tables import ENVIRONMENT, RESOURCE, TABLES
 from sqlalchemy.engine import Connection, RowMapping
@@ -60,9 +60,10 @@ class Journal(Kept):
         with self._database.reading() as connection:
             return [_as_written(row) for row in connection.execute(query).mappings()]
 
-    def note(self, written: Written, stage: Stage, *, id: str = "", error: str = "") -> Written:  # noqa: A002 - the engine's own word
+    def note(self, written: Written, stage: Stage, *, id: str = "", error: ProvisionError | None = None) -> Written:  # noqa: A002 - the engine's own word
         """Write how far a resource is; raises `TakenAway` where it is to be made and somebody takes it away."""
-        values: dict[str, Any] = {"stage": stage.value, "id": id or written.id, "error": error[:_LONGEST_ERROR], "changed": self._now()}
+        values: dict[str, Any] = {"stage": stage.value, "id": id or written.id, "error": str(error or "")[:_LONGEST_ERROR]}
+        values |= {"hopeless": error is not None and not error.retry, "changed": self._now()}
         where = (RESOURCE.c.request == written.request) & (RESOURCE.c.number == written.number)
         with self._database.writing() as connection:
             if stage in _MAKING:
@@ -71,7 +72,7 @@ class Journal(Kept):
                 raise TakenAway(f"{written.resource.key} of {written.request} is being taken away; make another request")
             if stage is Stage.GONE:
                 self._close(connection, written.request)
-        return replace(written, stage=stage, id=values["id"], error=values["error"])
+        return replace(written, stage=stage, **{name: values[name] for name in ("id", "error", "hopeless")})
 
     def standing(self) -> list[Order]:
         """Give the orders of which something stands, or may stand."""
@@ -93,7 +94,16 @@ class Journal(Kept):
 
 def _row(request: str, number: int, one: Resource, now: datetime) -> dict[str, Any]:
     values = {"kind": one.kind, "name": one.name, "settings": dict(one.settings), "needs": list(one.needs)}
-    return {"request": request, "number": number, **values, "stage": Stage.PLANNED.value, "id": "", "error": "", "changed": now}
+    return {
+        "request": request,
+        "number": number,
+        **values,
+        "stage": Stage.PLANNED.value,
+        "id": "",
+        "error": "",
+        "hopeless": False,
+        "changed": now,
+    }
 
 
 def _written() -> sa.Select[Any]:
@@ -102,7 +112,7 @@ def _written() -> sa.Select[Any]:
 
 def _as_written(row: RowMapping) -> Written:
     resource = Resource(row["kind"], row["name"], row["settings"], tuple(row["needs"]))
-    return Written(row["request"], row["number"], row["engine"], resource, Stage(row["stage"]), row["id"], row["error"])
+    return Written(row["request"], row["number"], row["engine"], resource, Stage(row["stage"]), row["id"], row["error"], row["hopeless"])
 
 
 def _plain(order: Order) -> dict[str, Any]:

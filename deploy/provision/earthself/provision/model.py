@@ -160,3 +160,5 @@ class Written:
     id: str
     error: str
     """Why it could not be made or taken away; empty where it could."""
+    hopeless: bool = False
+    """Whether trying again is no use."""

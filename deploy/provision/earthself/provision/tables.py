@@ -36,6 +36,7 @@ RESOURCE = sa.Table(
     sa.Column("stage", sa.String(10), nullable=False),
     sa.Column("id", sa.String(250), nullable=False),
     sa.Column("error", sa.Text, nullable=False),
+    sa.Column("hopeless", sa.Boolean, nullable=False),
     sa.Column("changed", Instant, nullable=False),
     sa.Index("provision_resource_stage", "stage", "request"),
 )

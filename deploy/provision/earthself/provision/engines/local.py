@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from earthself.provision.engines.files import write_secret
 from earthself.provision.errors import BadOrder, EngineBusy, EngineFailed, NoQuota
 from earthself.provision.model import Level, Observed, Order, Plan, Resource, Status
 from earthself.signature.access import TokenFile
@@ -128,7 +129,7 @@ class LocalEngine:
             return
         self._forget_token(order)
         token = TokenFile(self.tokens).add(order.request, resource.settings["right"], f"{resource.settings['until']}T23:59:59Z")
-        _write(place, {"token": token, **self.services})
+        write_secret(place, json.dumps({"token": token, **self.services}, indent=1))
 
     def _make_repository(self, order: Order, resource: Resource) -> None:
         """Make a bare repository with a first workflow in it."""
@@ -147,7 +148,7 @@ class LocalEngine:
             bare.rename(place)
 
     def _make_account(self, order: Order, resource: Resource) -> None:
-        _write(self._place(order, resource), {"request": order.request, **resource.settings})
+        write_secret(self._place(order, resource), json.dumps({"request": order.request, **resource.settings}, indent=1))
 
     def _has_token(self, order: Order) -> bool:
         return self.tokens.exists() and any(token.name == order.request for token in TokenFile(self.tokens).tokens())
@@ -169,17 +170,6 @@ def _explained(what: str) -> Iterator[None]:
         raise EngineBusy(f"{what}: {error.strerror or error} at {error.filename}; check the disk") from error
     except SignatureError as error:
         raise (EngineBusy if error.retry else EngineFailed)(f"{what}: {error}") from error
-
-
-def _write(path: Path, value: Mapping[str, object]) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _git(*words: str) -> None:

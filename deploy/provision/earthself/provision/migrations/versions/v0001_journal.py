@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("stage", sa.String(10), nullable=False),
         sa.Column("id", sa.String(250), nullable=False),
         sa.Column("error", sa.Text, nullable=False),
+        sa.Column("hopeless", sa.Boolean, nullable=False),
         sa.Column("changed", moment, nullable=False),
     )
     op.create_index("provision_resource_stage", "provision_resource", ["stage", "request"])
