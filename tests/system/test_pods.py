@@ -218,6 +218,7 @@ def test_many_steps_at_once_under_a_quota_wait_and_none_is_lost_or_doubled(pods:
     pods.kube.wait(lambda: not pods.kube.left())
 
 
+@pytest.mark.timeout(900)
 def test_a_machine_is_measured_in_a_pod_of_our_own_image(pods: Pods, images: Images) -> None:
     image = images("probes")
     target = {"connection": "kubernetes_default", "cloud": "north", "region": "here", "offer": "node", "memory": "3Gi"}
