@@ -53,6 +53,7 @@ MACHINE = {
     *("disk_sequential", "disk_random", "step_sign", "step_composite"),
 }
 """Probes that need nothing but the machine."""
+pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass
